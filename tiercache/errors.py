@@ -1,0 +1,54 @@
+"""Everything that tiercache raises, as one tree.
+
+    TierCacheError
+    ├── ConfigError            a setting, rule or template that cannot work; raised when the app starts
+    ├── PurgeError             an invalidation that could not be carried out as asked
+    │   └── PurgeUnconfirmed   applied in this process and queued, but the shared tier has not confirmed it
+    ├── TierError              a tier did not do what it was asked; never reaches a request
+    │   ├── TierUnavailable    refused, cut off, out of time, or out of connections
+    │   └── TierRejected       answered with an error: wrong password, no scripting, out of memory
+    └── CodecError             bytes that are not a value of ours; counted as a miss
+
+Errors of redis, httpx and the like never leave tiercache bare: the tier that uses the library translates them,
+with the original as `__cause__`.
+"""
+
+from __future__ import annotations
+
+
+class TierCacheError(Exception):
+    """The root: `except TierCacheError` catches all that tiercache raises of its own."""
+
+
+class ConfigError(TierCacheError, ValueError):
+    """A setting that cannot work. The message names the setting, the value and what is accepted."""
+
+    def __init__(self, setting: str, value: object, accepted: str) -> None:
+        super().__init__(f"{setting}: {value!r} is not accepted; accepted: {accepted}")
+        self.setting = setting
+        self.value = value
+        self.accepted = accepted
+
+
+class PurgeError(TierCacheError):
+    """An invalidation could not be carried out as asked."""
+
+
+class PurgeUnconfirmed(PurgeError):
+    """The purge holds in this process and is queued for the rest of the fleet, which has not confirmed it yet."""
+
+
+class TierError(TierCacheError):
+    """A shared tier did not do what it was asked."""
+
+
+class TierUnavailable(TierError):
+    """The tier could not be reached, or not in time."""
+
+
+class TierRejected(TierError):
+    """The tier answered, and the answer was an error."""
+
+
+class CodecError(TierCacheError, ValueError):
+    """Bytes that this version cannot read as a stored value: corrupt, foreign, truncated or of another version."""

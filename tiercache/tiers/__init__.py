@@ -1,0 +1,1 @@
+"""Floor 1: the stores and the wires between processes."""
