@@ -1,0 +1,217 @@
+"""The settings of `TierCache`, made from one table like those of a route."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypedDict, Unpack, cast
+
+from tiercache.core.credentials import CREDENTIAL_HEADERS, FORWARDING_HEADERS, IGNORED_COOKIES
+from tiercache.core.policy import Duration, Size
+from tiercache.core.validation import (
+    DURATION,
+    FLAG,
+    SIZE,
+    Kind,
+    Setting,
+    Validated,
+    above_zero,
+    cookie_patterns,
+    field_names,
+    listing,
+    optional,
+    whole,
+)
+from tiercache.errors import ConfigError
+
+DISABLED_VARIABLE: Final = "TIERCACHE_DISABLED"
+_ON = frozenset({"1", "true", "yes", "on"})
+_OFF = frozenset({"", "0", "false", "no", "off"})
+
+
+def _matching(pattern: str) -> Any:
+    compiled = re.compile(pattern)
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError
+        return value
+
+    return convert
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 64 or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _url(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ValueError
+    return value
+
+
+def _forwarding(value: Any) -> str:
+    if not isinstance(value, str) or value.lower() not in FORWARDING_HEADERS:
+        raise ValueError
+    return value.lower()
+
+
+_LABEL = Kind("up to 64 printable characters", _label)
+_WAIT = above_zero(DURATION)
+_ROWS = (
+    Setting(
+        "url",
+        Kind("a URL such as 'redis://localhost:6379/0', or None for L1 alone", _url),
+        None,
+        "The shared tier (L2); None: this process alone.",
+    ),
+    Setting(
+        "namespace",
+        # Braces would move keys between the slots of a Redis Cluster; colons and spaces would blur where a part ends.
+        Kind("1 to 64 letters, digits and . _ -", _matching("[A-Za-z0-9._-]{1,64}")),
+        "default",
+        "What a purge reaches: one ledger, one set of tags.",
+    ),
+    Setting("app", _LABEL, "", "Name of the app; apps of one namespace share purges, never responses."),
+    Setting("version", _LABEL, "", "Version of the deployment; versions share purges, never responses."),
+    Setting("l1_size", above_zero(SIZE), "64MiB", "Memory for stored responses in this process, in bytes."),
+    Setting("max_body", above_zero(SIZE), "1MiB", "Largest body to store, in bytes."),
+    Setting("l2_budget", _WAIT, "50ms", "Longest that one request waits for L2 in all, in seconds."),
+    Setting(
+        "staleness_bound",
+        _WAIT,
+        "1s",
+        "Longest that something purged elsewhere may still be served after the purge returned, in seconds.",
+    ),
+    Setting("purge_timeout", _WAIT, "2s", "Longest that a purge waits for L2 to confirm, in seconds."),
+    Setting(
+        "lease_wait",
+        DURATION,
+        "2s",
+        "Longest that a request waits for another process to fill the same key, in seconds; 0: not at all.",
+    ),
+    Setting("pool_size", whole(1, 10_000), 50, "Most connections to L2 at once, per process."),
+    Setting("max_variants", whole(1, 10_000), 50, "Most variants (by Vary) of one URL that are stored."),
+    Setting(
+        "credential_headers",
+        field_names(),
+        (),
+        "Request fields that make a request personal, in addition to the well-known ones.",
+    ),
+    Setting(
+        "ignore_cookies",
+        cookie_patterns(),
+        (),
+        "Cookies that are no credential, in addition to the well-known analytics and consent cookies.",
+    ),
+    Setting(
+        "trust_forwarded",
+        listing(f"a list of names among {', '.join(FORWARDING_HEADERS)}", _forwarding),
+        (),
+        "Forwarding fields that the proxy in front always sets itself; they become part of the key. "
+        "Trusting one that a client can set lets it choose what others are served.",
+    ),
+    Setting(
+        "targets",
+        field_names(),
+        ("Tiercache-Cache-Control",),
+        "Targeted fields of responses that are obeyed in place of Cache-Control, the first found (RFC 9213 §2.2).",
+    ),
+    Setting("cache_status", FLAG, True, "Whether responses carry Cache-Status (RFC 9211)."),
+    Setting("age", FLAG, True, "Whether stored responses carry Age (RFC 9111 §5.1)."),
+    Setting(
+        "enabled",
+        optional(FLAG),
+        None,
+        f"Whether anything is cached; None: yes, unless the environment has {DISABLED_VARIABLE}=1.",
+    ),
+)
+
+
+class CacheSettings(TypedDict, total=False):
+    """The settings of a cache, as a type checker sees them."""
+
+    url: str | None
+    namespace: str
+    app: str
+    version: str
+    l1_size: Size
+    max_body: Size
+    l2_budget: Duration
+    staleness_bound: Duration
+    purge_timeout: Duration
+    lease_wait: Duration
+    pool_size: int
+    max_variants: int
+    credential_headers: Collection[str]
+    ignore_cookies: Collection[str]
+    trust_forwarded: Collection[str]
+    targets: Collection[str]
+    cache_status: bool
+    age: bool
+    enabled: bool | None
+
+
+class Settings(Validated):
+    """The settings of one cache. Frozen; attributes are parsed values: seconds, bytes, tuples of lower-case names.
+
+    `credential_headers` and `ignore_cookies` are the whole lists, the well-known entries first; `enabled` has the
+    environment taken into account and is never None. Raises `ConfigError` like every setting of tiercache.
+    """
+
+    __slots__ = tuple(row.name for row in _ROWS)
+    _table: ClassVar[Mapping[str, Setting]] = MappingProxyType({row.name: row for row in _ROWS})
+
+    url: str | None
+    namespace: str
+    app: str
+    version: str
+    l1_size: int
+    max_body: int
+    l2_budget: float
+    staleness_bound: float
+    purge_timeout: float
+    lease_wait: float
+    pool_size: int
+    max_variants: int
+    credential_headers: tuple[str, ...]
+    ignore_cookies: tuple[str, ...]
+    trust_forwarded: tuple[str, ...]
+    targets: tuple[str, ...]
+    cache_status: bool
+    age: bool
+    enabled: bool
+
+    def __init__(self, **settings: Unpack[CacheSettings]) -> None:
+        self._load(cast("dict[str, Any]", settings), "TierCache")
+
+    def _load(self, settings: Mapping[str, Any], where: str) -> None:
+        url = settings.get("url")
+        if url is not None and not isinstance(url, str):
+            # The value may hold a password, and its class says enough.
+            raise ConfigError(f"{where}: url" if where else "url", type(url), self._table["url"].kind.accepted)
+        super()._load(settings, where)
+
+    def _set(self, values: Mapping[str, Any], given: frozenset[str]) -> None:
+        complete = dict(values)
+        complete["credential_headers"] = _extended(CREDENTIAL_HEADERS, values["credential_headers"])
+        complete["ignore_cookies"] = _extended(IGNORED_COOKIES, values["ignore_cookies"])
+        if complete["enabled"] is None:
+            complete["enabled"] = not disabled_by(os.environ)
+        super()._set(complete, given)
+
+
+def _extended(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*known, *more)))
+
+
+def disabled_by(environ: Mapping[str, str]) -> bool:
+    """Whether the environment switches caching off; `ConfigError` for a word that could mean either."""
+    word = environ.get(DISABLED_VARIABLE, "").strip().lower()
+    if word not in _ON | _OFF:
+        raise ConfigError(DISABLED_VARIABLE, environ[DISABLED_VARIABLE], "1, true, yes, on; or 0, false, no, off")
+    return word in _ON

@@ -1,0 +1,364 @@
+"""What a route wants of the cache: the table of its settings, and the frozen, validated `Policy` made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal, Self, TypedDict, Unpack, cast
+
+from tiercache.core.validation import (
+    DURATION,
+    FLAG,
+    SIZE,
+    Kind,
+    Setting,
+    Validated,
+    above_zero,
+    cookie_names,
+    field_names,
+    listing,
+    one_of,
+    optional,
+    qualified,
+    refuse_unknown,
+    words_or_names,
+)
+from tiercache.errors import ConfigError
+
+Duration = int | float | timedelta | str
+"""Seconds, a `timedelta`, or text such as "250ms", "5s", "10m", "1h", "7d"."""
+Size = int | str
+"""Bytes, or text such as "512B", "1KiB", "10MB", "64MiB"."""
+
+TIERS: Final = ("l1", "l2")
+NEVER_STORED: Final = frozenset({206, 304, 400, 405, 413, 414, 431, 501})
+"""Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone."""
+
+_TAG_PARTS = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|[^{}]+")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def parse_duration(setting: str, value: object) -> float:
+    """A duration as users write it, in seconds; `ConfigError` naming `setting` if it is none."""
+    return float(DURATION(setting, value))
+
+
+def parse_size(setting: str, value: object) -> int:
+    """A size as users write it, in bytes; `ConfigError` naming `setting` if it is none."""
+    return int(SIZE(setting, value))
+
+
+def placeholders(tag: str) -> frozenset[str]:
+    """The route parameters that a tag template names."""
+    return frozenset(_PLACEHOLDER.findall(tag))
+
+
+def _tag(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    if "".join(part.group() for part in _TAG_PARTS.finditer(value)) != value:
+        raise ValueError
+    return value
+
+
+def _status_lifetimes(value: Any) -> Mapping[int, float]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    lifetimes = {}
+    for status, duration in value.items():
+        # TOML and msgpack keep the keys as text.
+        if isinstance(status, str) and re.fullmatch("[0-9]{3}", status):
+            status = int(status)
+        if isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError
+        if not 200 <= status <= 599 or status in NEVER_STORED:
+            raise ValueError
+        lifetimes[status] = DURATION.convert(duration)
+    return MappingProxyType(lifetimes)
+
+
+def _tier_names(value: Any) -> tuple[str, ...]:
+    named: tuple[str, ...] = listing("", one_of(*TIERS).convert, empty=False).convert(value)
+    return tuple(tier for tier in TIERS if tier in named)
+
+
+def _fraction(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError
+    return float(value)
+
+
+_TAGS = listing(
+    "a list of tag templates, printable and with balanced braces around parameter names, e.g. ['product:{id}']", _tag
+)
+_ROWS = (
+    Setting("cache", FLAG, True, "Whether responses are stored at all; False leaves every request to the app."),
+    Setting(
+        "ttl",
+        optional(DURATION),
+        None,
+        "Freshness lifetime in L1 and L2 where the app states none, in seconds; None: only what the app states.",
+    ),
+    Setting(
+        "browser_ttl",
+        optional(DURATION),
+        None,
+        "Freshness lifetime in browsers, in seconds from when we send; None: revalidate each time.",
+    ),
+    Setting(
+        "cdn_ttl",
+        optional(DURATION),
+        None,
+        "Freshness lifetime in the CDN, in seconds from when we send; None: not set.",
+    ),
+    Setting("tags", _TAGS, (), "Tags of what is stored, filled from the route's parameters, for purges."),
+    Setting("tiers", Kind("a list of at least one of 'l1', 'l2'", _tier_names), TIERS, "The tiers to store in."),
+    Setting(
+        "query",
+        words_or_names("ignore", "query parameter"),
+        None,
+        'The part of the query in the key: None for all, "ignore" for nothing, or names of parameters.',
+        early=True,
+    ),
+    Setting("headers", field_names(), (), "Request header fields whose values are part of the key.", early=True),
+    Setting(
+        "cookies",
+        words_or_names("ignore", "cookie", cookies=True),
+        None,
+        'None: a cookie is a credential; "ignore": cookies do not matter; names: these are part of the key, '
+        "any other is a credential.",
+        early=True,
+    ),
+    Setting("drop_cookies", cookie_names(), (), "Cookies whose Set-Cookie may be dropped from what is stored."),
+    Setting(
+        "ttl_by_status",
+        Kind(
+            "a table from status to duration, e.g. {404: '10s'}, for statuses from 200 to 599 except "
+            + ", ".join(map(str, sorted(NEVER_STORED))),
+            _status_lifetimes,
+        ),
+        {},
+        "Freshness lifetime by status where the app states none, in seconds; instead of `ttl` for that status.",
+    ),
+    Setting(
+        "isolated_ttl",
+        DURATION,
+        "10s",
+        "How long L1 may go on answering when the shared tier cannot be reached, in seconds; 0: not at all.",
+    ),
+    Setting("max_body", optional(above_zero(SIZE)), None, "Largest body to store, in bytes; None: as for the cache."),
+    Setting("invalidates", _TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds."),
+    Setting(
+        "stale_while_revalidate",
+        optional(DURATION),
+        None,
+        "How long past its freshness a response may be served while a new one is fetched, in seconds (RFC 5861 §3).",
+    ),
+    Setting(
+        "stale_if_error",
+        optional(DURATION),
+        None,
+        "How long past its freshness a response may be served when the app fails, in seconds (RFC 5861 §4).",
+    ),
+    Setting(
+        "etag",
+        one_of("weak", "strong", False),
+        "weak",
+        "The ETag given to stored responses that lack one; False: none.",
+    ),
+    Setting(
+        "client_directives",
+        FLAG,
+        False,
+        "Whether Cache-Control in requests is obeyed (RFC 9111 §5.2.1); any client can then pass the cache by.",
+        early=True,
+    ),
+    Setting(
+        "heuristic",
+        optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", _fraction)),
+        None,
+        "Lifetime as a fraction of the time since Last-Modified, where nothing else states one (RFC 9111 §4.2.2).",
+    ),
+)
+_DERIVED = ("cookie_names", "drop_names", "header_list", "header_names", "l1", "l2", "plain_key", "query_names")
+_UNITED = ("tags", "invalidates")
+_FINE_UNCACHED = frozenset({"cache", "invalidates"})
+
+
+class PolicySettings(TypedDict, total=False):
+    """The settings of a route, as a type checker sees them."""
+
+    cache: bool
+    ttl: Duration | None
+    browser_ttl: Duration | None
+    cdn_ttl: Duration | None
+    tags: Collection[str]
+    tiers: Collection[str]
+    query: Literal["ignore"] | Collection[str] | None
+    headers: Collection[str]
+    cookies: Literal["ignore"] | Collection[str] | None
+    drop_cookies: Collection[str]
+    ttl_by_status: Mapping[int, Duration] | Mapping[str, Duration]
+    isolated_ttl: Duration
+    max_body: Size | None
+    invalidates: Collection[str]
+    stale_while_revalidate: Duration | None
+    stale_if_error: Duration | None
+    etag: Literal["weak", "strong", False]
+    client_directives: bool
+    heuristic: float | None
+
+
+class Policy(Validated):
+    """What a route wants of the cache. Frozen; attributes are parsed values: seconds, bytes, tuples of names.
+
+    `given` holds the names of the settings that were written down, None included: `ttl=None` says "what the app
+    states" and overrides a weaker policy's `ttl`, while leaving it out does not.
+    Raises `ConfigError` for an unknown setting, a value that is not accepted, and settings that contradict.
+    """
+
+    __slots__ = (*(row.name for row in _ROWS), *_DERIVED)
+    _table: ClassVar[Mapping[str, Setting]] = MappingProxyType({row.name: row for row in _ROWS})
+
+    cache: bool
+    ttl: float | None
+    browser_ttl: float | None
+    cdn_ttl: float | None
+    tags: tuple[str, ...]
+    tiers: tuple[str, ...]
+    query: Literal["ignore"] | tuple[str, ...] | None
+    headers: tuple[str, ...]
+    cookies: Literal["ignore"] | tuple[str, ...] | None
+    drop_cookies: tuple[str, ...]
+    ttl_by_status: Mapping[int, float]
+    isolated_ttl: float
+    max_body: int | None
+    invalidates: tuple[str, ...]
+    stale_while_revalidate: float | None
+    stale_if_error: float | None
+    etag: Literal["weak", "strong", False]
+    client_directives: bool
+    heuristic: float | None
+
+    l1: bool
+    l2: bool
+    """Whether the tier is used: both False where nothing is cached."""
+    plain_key: bool
+    """Whether the key is the URL alone, all of it: no setting picks what counts."""
+    query_names: tuple[bytes, ...]
+    header_list: tuple[bytes, ...]
+    header_names: frozenset[bytes]
+    cookie_names: tuple[bytes, ...]
+    """What is picked for the key, as it stands in requests (fields in lower case), in the order given."""
+    drop_names: frozenset[bytes]
+
+    def __init__(self, **settings: Unpack[PolicySettings]) -> None:
+        self._load(cast("dict[str, Any]", settings), "")
+
+    def _set(self, values: Mapping[str, Any], given: frozenset[str]) -> None:
+        super()._set(values, given)
+        query, cookies = (value if isinstance(value, tuple) else () for value in (self.query, self.cookies))
+        derived = {
+            "l1": self.cache and "l1" in self.tiers,
+            "l2": self.cache and "l2" in self.tiers,
+            "plain_key": self.query is None and not self.headers and not cookies,
+            "query_names": _encoded(query),
+            "header_list": _encoded(self.headers),
+            "header_names": frozenset(_encoded(self.headers)),
+            "cookie_names": _encoded(cookies),
+            "drop_names": frozenset(_encoded(self.drop_cookies)),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def _check(self, where: str) -> None:
+        if not self.cache:
+            for name in sorted(self.given - _FINE_UNCACHED):
+                if getattr(self, name) != self._defaults[name]:
+                    raise ConfigError(
+                        qualified(where, name),
+                        getattr(self, name),
+                        "no such setting beside cache=False, which stores nothing; leave one of the two out",
+                    )
+        if self.ttl == 0 and not self.stale_while_revalidate and not self.stale_if_error:
+            raise ConfigError(
+                qualified(where, "ttl"),
+                self.ttl,
+                "a duration above 0, or 0 together with stale_while_revalidate or stale_if_error; "
+                "to store nothing, cache=False",
+            )
+
+    @classmethod
+    def merge(cls, stronger: Policy, weaker: Policy) -> Policy:
+        """Setting by setting what `stronger` gives, else what `weaker` gives; `tags` and `invalidates` united.
+
+        They are united because a tag too many costs a needless miss, and one too few a stale answer.
+        """
+        if not weaker.given:
+            return stronger
+        if not stronger.given:
+            return weaker
+        values = {
+            name: getattr(weaker if name in weaker.given and name not in stronger.given else stronger, name)
+            for name in cls._table
+        }
+        for name in _UNITED:
+            values[name] = tuple(dict.fromkeys((*getattr(stronger, name), *getattr(weaker, name))))
+        merged = cls.__new__(cls)
+        merged._set(values, stronger.given | weaker.given)
+        return merged
+
+    @classmethod
+    def declared(cls, **settings: Unpack[PolicySettings]) -> Self:
+        """The policy that a decorator beside a view declares while a response is being made.
+
+        `ConfigError` for a setting that has to be known earlier: the key of a request is made, and the stored
+        response looked up, before the view is reached.
+        """
+        return cls._declared(cast("dict[str, Any]", settings))
+
+    @classmethod
+    def _declared(cls, settings: Mapping[str, Any]) -> Self:
+        declarable = [row.name for row in cls._table.values() if not row.early]
+        for name, value in settings.items():
+            if name not in cls._table:
+                refuse_unknown("decorator", name, value, declarable)
+            if cls._table[name].early:
+                raise ConfigError(
+                    f"decorator: {name}",
+                    value,
+                    f"this setting only in a rule, cache.route(template, {name}=…), since a request is looked up "
+                    f"before the view is reached; beside a view: {', '.join(declarable)}",
+                )
+        return cls.parse(settings, "decorator")
+
+    def to_declared(self) -> dict[str, Any]:
+        """The given settings as plain values (str, numbers, bool, None, list, dict with str keys), for storing."""
+        return {name: _plain(getattr(self, name)) for name in self._table if name in self.given}
+
+    @classmethod
+    def from_declared(cls, plain: object) -> Self | None:
+        """What `to_declared` made, read back; None for anything else, as another version may have written it.
+
+        Whoever reads a stored response whose declared policy is unreadable does well to treat it as a miss.
+        """
+        if not isinstance(plain, dict):
+            return None
+        try:
+            return cls._declared(plain)
+        except ConfigError:
+            return None
+
+
+def _encoded(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(name.encode() for name in names)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return value

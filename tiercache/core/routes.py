@@ -1,0 +1,224 @@
+"""Which policy a path has: routes, and the table that finds the first that matches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Self
+
+from tiercache.core.policy import Policy, placeholders
+from tiercache.core.templates import ACCEPTED, Template, covers
+from tiercache.errors import ConfigError
+
+MEMO_ENTRIES: Final = 4096
+MEMO_PATH_LENGTH: Final = 256
+"""Longer paths are matched anew each time, so that the memo's memory is bounded, not only its length."""
+
+
+def fill_tags(templates: Iterable[str], params: Mapping[str, str]) -> tuple[str, ...]:
+    """Tag templates with their parameters filled in; `KeyError` if one names a parameter that is not there."""
+    return tuple(dict.fromkeys(template.format_map(params) if "{" in template else template for template in templates))
+
+
+class Route:
+    """A template and its policy.
+
+    `template` is matched against the decoded path that the app sees (mount point included, no query).
+    Raises `ConfigError` for a template that cannot be read, and for a tag that names a parameter it does not have.
+    """
+
+    __slots__ = ("_regex", "_tags", "is_rule", "literal", "params", "parsed", "policy", "template")
+
+    parsed: Template | None
+    """None for the route of what no rule matches."""
+    params: tuple[str, ...]
+    is_rule: bool
+    """False only for the route of what no rule matches: `RouteTable.unmatched`."""
+    literal: bool
+    """One path and no other."""
+
+    def __init__(self, template: str, policy: Policy | None = None) -> None:
+        self.template = template
+        self.parsed = Template(template, where(template))
+        self.params = self.parsed.params
+        self.literal = self.parsed.literal
+        self._regex: re.Pattern[str] | None = self.parsed.regex
+        self.is_rule = True
+        self._apply(Policy() if policy is None else policy)
+        for setting in ("tags", "invalidates"):
+            for tag in getattr(self.policy, setting):
+                if not placeholders(tag) <= set(self.params):
+                    raise ConfigError(
+                        f"{where(template)}: {setting}",
+                        tag,
+                        f"tag templates with the parameters of the route ({', '.join(self.params) or 'it has none'})",
+                    )
+
+    @classmethod
+    def parse(cls, template: str, settings: Mapping[str, Any]) -> Self:
+        """A route from its settings as users write them; errors name them as `route '/x': setting`."""
+        if not isinstance(template, str):
+            raise ConfigError("route", template, ACCEPTED)
+        return cls(template, Policy.parse(settings, where(template)))
+
+    @classmethod
+    def of_unmatched(cls, policy: Policy) -> Self:
+        """The route of all that no rule matches: it has no template, no parameters and no tags."""
+        route = cls.__new__(cls)
+        route.template, route.parsed, route.params, route._regex = "", None, (), None
+        route.literal = route.is_rule = False
+        route._apply(policy)
+        return route
+
+    def _apply(self, policy: Policy) -> None:
+        self.policy = policy
+        # Most routes have tags without parameters, or none: nothing is left to do per request.
+        constant = not any(placeholders(tag) for tag in policy.tags)
+        self._tags = fill_tags(policy.tags, {}) if constant else None
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The parameters of a path, as raw text, or None if it does not match; {} from the unmatched route."""
+        if self._regex is None:
+            return {}
+        found = self._regex.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+    def params_for(self, path: str) -> dict[str, str]:
+        """The parameters of a path that is known to match, as raw text; {} if it does not."""
+        return self.match(path) or {}
+
+    def tags_for(self, params: Mapping[str, str]) -> tuple[str, ...]:
+        """The policy's tags for these parameters."""
+        return self._tags if self._tags is not None else fill_tags(self.policy.tags, params)
+
+    def invalidates_for(self, params: Mapping[str, str]) -> tuple[str, ...]:
+        """The tags that a successful unsafe request with these parameters purges."""
+        return fill_tags(self.policy.invalidates, params)
+
+    def __repr__(self) -> str:
+        return f"Route({self.template!r}, {self.policy!r})" if self.is_rule else f"Route.of_unmatched({self.policy!r})"
+
+
+def where(template: object) -> str:
+    """How errors name a route."""
+    return f"route {template!r}"
+
+
+class _Index:
+    """Rules prepared for finding: replaced as a whole when one is added, so that readers need no lock.
+
+    Rules fall into those with no parameter (a dict), those whose first segment is the same in every path (one
+    regular expression per first segment), and the rest (one more): at most two calls of `re`, however many rules.
+    """
+
+    __slots__ = ("_anywhere", "_below", "_literal", "_rank", "_unmatched", "memo")
+
+    def __init__(self, routes: tuple[Route, ...], unmatched: Route) -> None:
+        self._unmatched = unmatched
+        self._rank = {route: rank for rank, route in enumerate(routes)}
+        # A literal rule that an earlier one matches is refused, so that it is always the first to match its path.
+        self._literal = {route.template: route for route in routes if route.literal}
+        below: dict[str, list[Route]] = {}
+        anywhere: list[Route] = []
+        for route in routes:
+            if route.parsed is not None and not route.literal:
+                first = route.parsed.first
+                (anywhere if first is None else below.setdefault(first, [])).append(route)
+        self._below = {segment: _Alternatives(group) for segment, group in below.items()}
+        self._anywhere = _Alternatives(anywhere)
+        self.memo = dict(self._literal)
+
+    def find(self, path: str) -> Route:
+        """The first rule that matches; the memo is asked before, and holds every literal rule."""
+        end = path.find("/", 1)
+        group = self._below.get(path[1:end] if end > 0 else path[1:])
+        route = None if group is None else group.find(path)
+        other = self._anywhere.find(path)
+        if other is not None and (route is None or self._rank[other] < self._rank[route]):
+            route = other
+        found = self._unmatched if route is None else route
+        if len(path) <= MEMO_PATH_LENGTH:
+            if len(self.memo) >= MEMO_ENTRIES + len(self._literal):
+                self.memo = dict(self._literal)
+            self.memo[path] = found
+        return found
+
+
+class _Alternatives:
+    """Several templates as one regular expression; alternatives are tried in order, so the first match wins."""
+
+    __slots__ = ("_regex", "_routes")
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._routes = tuple(routes)
+        self._regex = re.compile("|".join(f"({r.parsed.group})" for r in routes if r.parsed)) if routes else None
+
+    def find(self, path: str) -> Route | None:
+        if self._regex is None:
+            return None
+        found = self._regex.fullmatch(path)
+        return None if found is None or found.lastindex is None else self._routes[found.lastindex - 1]
+
+
+class RouteTable:
+    """The rules in order; the first that matches a path decides.
+
+    Reads take no lock and may run while a rule is added; rules are added by one thread at a time.
+    What was found is remembered for a bounded number of paths, so that a flood of different ones costs each a
+    regular expression or two, and no memory.
+    """
+
+    __slots__ = ("_index", "_routes", "unmatched")
+
+    unmatched: Route
+    """What decides where no rule matches: by default the app's own headers alone."""
+
+    def __init__(self, routes: Iterable[Route] = (), *, unmatched: Policy | None = None) -> None:
+        self.unmatched = Route.of_unmatched(Policy() if unmatched is None else unmatched)
+        self._routes: tuple[Route, ...] = ()
+        self._index: _Index | None = None
+        for route in routes:
+            self.add(route)
+
+    def add(self, route: Route) -> Route:
+        """Append a rule; `ConfigError` if an earlier one matches every path that it could match."""
+        later = route.parsed
+        if later is None:
+            raise ConfigError("route", route.template, ACCEPTED)
+        for earlier in self._routes:
+            if earlier.parsed is not None and covers(earlier.parsed, later):
+                raise ConfigError(
+                    where(route.template),
+                    route.template,
+                    f"a rule that no earlier one matches entirely; {earlier.template!r} comes first and decides "
+                    "for every such path, so put the narrower rule before it",
+                )
+        self._routes = (*self._routes, route)
+        self._index = None
+        return route
+
+    def match(self, path: str) -> Route:
+        """The first rule that matches the path, else `unmatched`. Its parameters: `params_for` of the route."""
+        index = self._index or self._reindex()
+        try:
+            return index.memo[path]
+        except KeyError:
+            return index.find(path)
+
+    def params_for(self, path: str) -> dict[str, str]:
+        """The parameters of the path by the rule that matches it, as raw text; {} if none does."""
+        return self.match(path).params_for(path)
+
+    def _reindex(self) -> _Index:
+        while True:
+            routes = self._routes
+            self._index = index = _Index(routes, self.unmatched)
+            # A rule added meanwhile has already discarded the index before this one: look again, or it is lost.
+            if self._routes is routes:
+                return index
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def __len__(self) -> int:
+        return len(self._routes)
