@@ -1,0 +1,91 @@
+"""HTTP dates (RFC 9110 §5.6.7).
+
+The three formats are matched strictly, since a date that is not one of them means "already expired" (RFC 9111 §5.3),
+and without regard to case, as a cache should (RFC 9111 §4.2). The day of the week is not compared with the date:
+nothing depends on it. Only `GMT` is a time zone.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from functools import lru_cache
+
+_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+_MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_LAST_SECOND = (date.max.toordinal() - _EPOCH + 1) * 86_400 - 1
+_FIFTY_YEARS = int(50 * 365.2425 * 86_400)
+
+_DAY = rb"(?:mon|tue|wed|thu|fri|sat|sun)"
+_LONG_DAY = rb"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+_MONTH = rb"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+
+_IMF_FIXDATE = re.compile(
+    rb"%b, (?P<day>\d\d) %b (?P<year>\d{4}) %b gmt" % (_DAY, _MONTH, _TIME),
+    re.IGNORECASE,
+)
+_RFC_850 = re.compile(
+    rb"%b, (?P<day>\d\d)-%b-(?P<year>\d\d) %b gmt" % (_LONG_DAY, _MONTH, _TIME),
+    re.IGNORECASE,
+)
+_ASCTIME = re.compile(
+    rb"%b %b (?P<day>\d\d| \d) %b (?P<year>\d{4})" % (_DAY, _MONTH, _TIME),
+    re.IGNORECASE,
+)
+
+
+def _seconds(year: int, match: re.Match[bytes]) -> int | None:
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    if hour > 23 or minute > 59 or second > 60:  # 60 is a leap second
+        return None
+    try:
+        day = date(year, _MONTH_NUMBERS[match["month"].lower()], int(match["day"]))
+    except ValueError:
+        return None
+    return (day.toordinal() - _EPOCH) * 86_400 + hour * 3_600 + minute * 60 + second
+
+
+def parse_date(value: bytes, now: float) -> int | None:
+    """A date as Unix time in whole seconds; None if it is no valid HTTP date.
+
+    `now` is Unix time. It decides the century of the two-digit years of RFC 850: a date that would lie more than
+    50 years ahead belongs to the past.
+    """
+    value = value.strip(b" \t")
+    match = _IMF_FIXDATE.fullmatch(value) or _ASCTIME.fullmatch(value)
+    if match is not None:
+        return _seconds(int(match["year"]), match)
+    match = _RFC_850.fullmatch(value)
+    if match is None:
+        return None
+    ordinal = _EPOCH + int(min(max(now, 0.0), _LAST_SECOND)) // 86_400
+    century = date.fromordinal(ordinal).year // 100
+    for years in (century + 1, century):
+        seconds = _seconds(years * 100 + int(match["year"]), match)
+        if seconds is not None and seconds <= now + _FIFTY_YEARS:
+            return seconds
+    return _seconds((century - 1) * 100 + int(match["year"]), match)
+
+
+@lru_cache(maxsize=64)
+def _format(second: int) -> bytes:
+    days, rest = divmod(second, 86_400)
+    day = date.fromordinal(_EPOCH + days)
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
+        _DAYS[day.weekday()],
+        day.day,
+        _MONTHS[day.month - 1],
+        day.year,
+        rest // 3_600,
+        rest // 60 % 60,
+        rest % 60,
+    )
+
+
+def format_date(seconds: float) -> bytes:
+    """Unix time as an IMF-fixdate, rounded down to the second; what lies past the year 9999 is its last second."""
+    return _format(int(min(max(seconds, 0.0), _LAST_SECOND)))
