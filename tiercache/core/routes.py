@@ -107,41 +107,44 @@ def where(template: object) -> str:
 class _Index:
     """Rules prepared for finding: replaced as a whole when one is added, so that readers need no lock.
 
-    Rules fall into those with no parameter (a dict), those whose first segment is the same in every path (one
-    regular expression per first segment), and the rest (one more): at most two calls of `re`, however many rules.
+    Rules without parameters are looked up in a dict. The others are grouped by the whole segments that they begin
+    with, one regular expression per group, and a path is matched against the groups of its own beginnings only.
     """
 
-    __slots__ = ("_anywhere", "_below", "_literal", "_rank", "_unmatched", "memo")
+    __slots__ = ("_depth", "_groups", "_literal", "_rank", "_unmatched", "memo")
 
     def __init__(self, routes: tuple[Route, ...], unmatched: Route) -> None:
         self._unmatched = unmatched
         self._rank = {route: rank for rank, route in enumerate(routes)}
         # A literal rule that an earlier one matches is refused, so that it is always the first to match its path.
         self._literal = {route.template: route for route in routes if route.literal}
-        below: dict[str, list[Route]] = {}
-        anywhere: list[Route] = []
+        groups: dict[str, list[Route]] = {}
         for route in routes:
             if route.parsed is not None and not route.literal:
-                first = route.parsed.first
-                (anywhere if first is None else below.setdefault(first, [])).append(route)
-        self._below = {segment: _Alternatives(group) for segment, group in below.items()}
-        self._anywhere = _Alternatives(anywhere)
+                groups.setdefault(route.parsed.prefix, []).append(route)
+        self._groups = {prefix: _Alternatives(group) for prefix, group in groups.items()}
+        self._depth = max((prefix.count("/") for prefix in groups), default=0)
         self.memo = dict(self._literal)
 
     def find(self, path: str) -> Route:
         """The first rule that matches; the memo is asked before, and holds every literal rule."""
-        end = path.find("/", 1)
-        group = self._below.get(path[1:end] if end > 0 else path[1:])
-        route = None if group is None else group.find(path)
-        other = self._anywhere.find(path)
-        if other is not None and (route is None or self._rank[other] < self._rank[route]):
-            route = other
-        found = self._unmatched if route is None else route
+        route: Route | None = None
+        end = 0
+        for _ in range(self._depth):
+            end = path.find("/", end) + 1
+            if not end:
+                break
+            group = self._groups.get(path[:end])
+            found = None if group is None else group.find(path)
+            if found is not None and (route is None or self._rank[found] < self._rank[route]):
+                route = found
+        if route is None:
+            route = self._unmatched
         if len(path) <= MEMO_PATH_LENGTH:
             if len(self.memo) >= MEMO_ENTRIES + len(self._literal):
                 self.memo = dict(self._literal)
-            self.memo[path] = found
-        return found
+            self.memo[path] = route
+        return route
 
 
 class _Alternatives:
@@ -151,11 +154,9 @@ class _Alternatives:
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = tuple(routes)
-        self._regex = re.compile("|".join(f"({r.parsed.group})" for r in routes if r.parsed)) if routes else None
+        self._regex = re.compile("|".join(f"({route.parsed.group})" for route in routes if route.parsed))
 
     def find(self, path: str) -> Route | None:
-        if self._regex is None:
-            return None
         found = self._regex.fullmatch(path)
         return None if found is None or found.lastindex is None else self._routes[found.lastindex - 1]
 

@@ -42,7 +42,7 @@ ACCEPTED: Final = (
 class Template:
     """One parsed template. `nodes` alternates as written: a literal `str`, or a parameter `(name, convertor)`."""
 
-    __slots__ = ("first", "group", "literal", "nodes", "params", "regex", "samples", "text")
+    __slots__ = ("group", "literal", "nodes", "params", "prefix", "regex", "samples", "text")
 
     def __init__(self, text: str, setting: str) -> None:
         """Raises `ConfigError` naming `setting` where the template cannot be read or cannot ever match."""
@@ -61,9 +61,11 @@ class Template:
         """Some of the paths that it matches: what fails one of them does not match all."""
         head = self.nodes[0]
         assert isinstance(head, str)
-        segment, slash, _ = head[1:].partition("/")
-        self.first = segment if slash or self.literal else None
-        """The first segment if it is the same in every path, else None."""
+        self.prefix = head[: head.rfind("/") + 1]
+        """The whole segments that every path begins with, "/" at least."""
+
+    def __repr__(self) -> str:
+        return f"Template({self.text!r})"
 
 
 def _parse(text: object, setting: str) -> tuple[str | tuple[str, str], ...]:
@@ -213,7 +215,9 @@ def covers(earlier: Template, later: Template) -> bool:
 
     Exact, except that a comparison of templates so intricate that it would take long is given up as False.
     """
-    if not all(earlier.regex.fullmatch(sample) for sample in later.samples):
+    if not later.samples[0].startswith(earlier.prefix) or not all(
+        earlier.regex.fullmatch(sample) for sample in later.samples
+    ):
         return False
     if later.literal:
         return True

@@ -230,7 +230,7 @@ def redacted(value: object) -> object:
     """The value as it may be shown: what looks like a URL loses its user and password."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return re.sub(r"(://)[^/\s]*@", r"\1***@", value) if isinstance(value, str) else value
+    return re.sub(r"(://)\S*@", r"\1***@", value) if isinstance(value, str) else value
 
 
 def qualified(where: str, name: str) -> str:
