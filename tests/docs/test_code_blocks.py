@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import PYTHON, SHELL, Block, blocks_of
+from tests.servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -91,8 +92,6 @@ def test_the_python_of_a_page_runs(path: Path, tmp_path: Path) -> None:
     if not any(LOCAL_REDIS.search(block.code) for block in blocks):
         done = run_page(name_of(path), blocks, tmp_path, "redis://unused")
     else:
-        from tests.servers import RedisServer
-
         with RedisServer() as server:
             done = run_page(name_of(path), blocks, tmp_path, server.url.removesuffix("/0"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,80 @@
+"""Where the time of one hit goes, line by line.
+
+The functions are found by watching one hit: whatever ran in tiercache is profiled, so that no list has to be kept.
+A line's timer costs about as much as a cheap line: read the shares, not the sums.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Literal
+
+from benchmarks.apps import constant_asgi, constant_wsgi
+from benchmarks.cases import MIDDLE, cached
+from benchmarks.drive import asgi_call, wsgi_call
+
+Face = Literal["asgi", "wsgi"]
+CALLS = 20_000
+
+
+def profile(face: Face) -> None:
+    """Print the profile of an L1 hit through one face, the functions in which most time goes last."""
+    try:
+        from line_profiler import LineProfiler
+    except ImportError:
+        raise SystemExit("--profile needs line_profiler, which is among the development dependencies") from None
+    with asyncio.Runner() as runner:
+        batch = _batch(face, runner)
+        batch(100)
+        profiler = LineProfiler()
+        for function in _functions(lambda: batch(1)):
+            profiler.add_function(function)
+        profiler.enable()
+        batch(CALLS)
+        profiler.disable()
+    print(f"{face.upper()} hit in L1, {MIDDLE} B, {CALLS} calls")
+    profiler.print_stats(sys.stdout, output_unit=1e-6, stripzeros=True, sort=True, summarize=True)
+
+
+def _batch(face: Face, runner: asyncio.Runner) -> Callable[[int], None]:
+    if face == "wsgi":
+        call = wsgi_call(cached(ttl="1h").wsgi(constant_wsgi(MIDDLE)))
+
+        def run(n: int) -> None:
+            for _ in range(n):
+                call()
+
+        return run
+
+    request = asgi_call(cached(ttl="1h").asgi(constant_asgi(MIDDLE)))
+
+    async def arun(n: int) -> None:
+        for _ in range(n):
+            await request()
+
+    return lambda n: runner.run(arun(n))
+
+
+def _functions(call: Callable[[], object]) -> list[types.FunctionType]:
+    """The functions of tiercache that run within `call`."""
+    ran: dict[types.CodeType, None] = {}
+
+    def watch(frame: types.FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_globals.get("__name__", "").startswith("tiercache."):
+            ran[frame.f_code] = None
+
+    sys.setprofile(watch)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return [
+        function
+        for code in ran
+        for function in gc.get_referrers(code)
+        if isinstance(function, types.FunctionType) and function.__code__ is code
+    ]
