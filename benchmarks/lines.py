@@ -30,7 +30,7 @@ def profile(face: Face) -> None:
     with asyncio.Runner() as runner:
         batch = _batch(face, runner)
         batch(100)
-        profiler = LineProfiler()
+        profiler: Any = LineProfiler()
         for function in _functions(lambda: batch(1)):
             profiler.add_function(function)
         profiler.enable()

@@ -91,7 +91,7 @@ def until_l2_answers(cache: TierCache, status: Callable[[], str]) -> None:
 
 def value_of_size(client: Any, namespace: str, size: int) -> bytes:
     """The smallest value in the namespace that holds a body of `size` bytes: what a hit of this size fetches."""
-    values = [
+    values: list[bytes] = [
         client.get(key)
         for key in client.scan_iter(match=f"*{namespace}*", count=1000)
         if client.type(key) == b"string"
