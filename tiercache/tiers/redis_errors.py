@@ -36,11 +36,12 @@ def translate(error: BaseException, where: str) -> TierError:
     """
     text = str(error) or type(error).__name__
     # Errors inside a script arrive as text before Redis 7: "ERR Error running script ...: -OOM command not allowed".
+    # A long command is refused without its login as "Protocol error: unauthenticated multibulk length".
+    if "authentication required" in text.lower() or "unauthenticated" in text:
+        return TierRejected(f"Redis at {where} asks for a password and the URL has none: redis://:PASSWORD@host")
     if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
-        if "authentication required" in text.lower():
-            return TierRejected(f"Redis at {where} asks for a password and the URL has none: redis://:PASSWORD@host")
         return TierRejected(f"Redis at {where} refused the user or password of the URL ({text})")
-    if isinstance(error, NoPermissionError) or "executing the script can't" in text or "NOPERM" in text:
+    if isinstance(error, NoPermissionError) or "executing the script can't" in text or "ACL failure" in text:
         return TierRejected(f"the user at {where} lacks a permission ({text}); tiercache needs: {_PERMISSIONS}")
     if isinstance(error, OutOfMemoryError) or "OOM command" in text:
         return TierRejected(f"Redis at {where} is full: raise maxmemory, or let maxmemory-policy evict ({text})")
