@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiercache.core import routes
 from tiercache.core.policy import Policy
 from tiercache.core.routes import MEMO_ENTRIES, MEMO_PATH_LENGTH, Route, RouteTable, fill_tags
 from tiercache.errors import ConfigError
@@ -189,6 +190,20 @@ def test_rules_may_be_added_while_others_read() -> None:
     assert all(rules.match(f"/new{n}/1").is_rule for n in range(50))
 
 
+def test_a_rule_added_while_the_index_is_made_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = table("/a")
+    made = []
+
+    class Slow(routes._Index):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            if not made:
+                made.append(rules.add(Route("/b")))
+
+    monkeypatch.setattr(routes, "_Index", Slow)
+    assert rules.match("/b") is made[0]
+
+
 parts = st.sampled_from(["a", "b", "a-{x}", "{n:int}", "{s}", "{x:float}.h", "{r:path}", "a.b"])
 paths = st.lists(st.sampled_from(["", "a", "b", "a-", "a-1", "7", "1.5.h", "a.b", "\n", "a\nb"]), max_size=4).map(
     lambda found: "/" + "/".join(found)
@@ -204,9 +219,9 @@ def route_of(found: list[str]) -> Route | None:
 
 @settings(max_examples=200)
 @given(st.lists(st.lists(parts, max_size=3).map(route_of), max_size=8), st.lists(paths, max_size=12))
-def test_the_table_agrees_with_asking_each_rule_in_turn(routes: list[Route | None], asked: list[str]) -> None:
+def test_the_table_agrees_with_asking_each_rule_in_turn(added: list[Route | None], asked: list[str]) -> None:
     rules = RouteTable()
-    for route in routes:
+    for route in added:
         if route is not None:
             try:
                 rules.add(route)

@@ -163,6 +163,7 @@ def test_shadowed(earlier: str, later: str) -> None:
         ("/{a}.{b}", "/{x:float}"),
         ("/{a}/x", "/{rest:path}/x"),
         ("/7{y:int}", "/{x:int}"),
+        ("/{p:path}~-{q}", "/{s}-b{t}"),  # the samples agree, and no beginning of a path tells them apart
     ],
 )
 def test_not_shadowed(earlier: str, later: str) -> None:
