@@ -133,9 +133,8 @@ _ROWS = (
 
 
 class CacheSettings(TypedDict, total=False):
-    """The settings of a cache, as a type checker sees them."""
+    """The settings of a cache beside its URL, as a type checker sees them."""
 
-    url: str | None
     namespace: str
     app: str
     version: str
@@ -186,8 +185,8 @@ class Settings(Validated):
     age: bool
     enabled: bool
 
-    def __init__(self, **settings: Unpack[CacheSettings]) -> None:
-        self._load(cast("dict[str, Any]", settings), "TierCache")
+    def __init__(self, *, url: str | None = None, **settings: Unpack[CacheSettings]) -> None:
+        self._load({"url": url, **cast("dict[str, Any]", settings)}, "TierCache")
 
     def _load(self, settings: Mapping[str, Any], where: str) -> None:
         url = settings.get("url")

@@ -6,8 +6,8 @@ Field names are lower-case bytes and values are bytes, in the order and number i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Any
 
 import msgspec
 
@@ -15,31 +15,62 @@ Fields = tuple[tuple[bytes, bytes], ...]
 """Header fields in order: (lower-case name, value), repeated names as they came."""
 
 
-class Request(Protocol):
-    """What the engine asks of a request; `asgi.py` and `wsgi.py` each make one without copying what they wrap."""
+class Request:
+    """What the engine asks of a request. `asgi.py` and `wsgi.py` each derive one that reads what the server gave.
+
+    It is made for every request, hits included: nothing is copied or decoded before somebody asks for it.
+    """
+
+    __slots__ = ("bypass", "conditional", "credential", "key", "method", "now", "path", "route", "special", "trusted")
 
     method: str
     """As sent; methods are case-sensitive (RFC 9110 §9.1)."""
     path: str
     """What routes are matched against: the path that the app sees, mount point included, without the query."""
+    special: Collection[bytes]
+    """Lower-case names of the fields present that need a closer look; empty for a plain request."""
+    route: Any
+    """The first rule that matches; set by the engine, as is all that follows."""
+    key: tuple[Any, ...]
+    bypass: str
+    """Why the store takes no part; empty where it does."""
+    credential: str
+    """The kind of credential that the request carries (`cookie`, `authorization`, …); empty for none."""
+    conditional: str
+    """`condition` or `range` where the request asks for less than the whole response, else empty."""
+    trusted: tuple[Any, ...]
+    """Values of forwarding fields that count as part of the key."""
+    now: float
+    """When the store was last asked, on the process's own clock."""
 
-    @property
-    def scheme(self) -> str: ...
+    def full_key(self) -> tuple[Any, ...]:
+        """The key where the whole URL counts and nothing else, in the face's own types: the query comes last."""
+        raise NotImplementedError
 
-    @property
-    def host(self) -> bytes: ...
+    def scheme(self) -> str:
+        raise NotImplementedError
 
-    @property
-    def raw_path(self) -> bytes: ...
+    def host(self) -> bytes:
+        raise NotImplementedError
 
-    @property
-    def query(self) -> bytes: ...
+    def target(self) -> bytes:
+        """The path as the client sent it, where the server tells."""
+        raise NotImplementedError
+
+    def query(self) -> bytes:
+        raise NotImplementedError
+
+    def has_body(self) -> bool:
+        """Whether the head announces content."""
+        raise NotImplementedError
 
     def field(self, name: bytes) -> bytes | None:
         """The value of a field, several lines joined as RFC 9110 §5.3 allows (`Cookie` by `; `); None if absent."""
+        raise NotImplementedError
 
-    def names(self) -> Iterable[bytes]:
-        """The lower-case names of the fields present."""
+    def values(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+        """The values of several fields, as `field` gives each."""
+        return tuple([self.field(name) for name in names])
 
 
 class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -74,4 +105,11 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     last_modified: bytes = b""
     declared: dict[str, Any] | None = None
     """The policy that a decorator declared during the fill; None where a rule alone decided."""
+    explicit: bool = False
+    """Its lifetime is the app's own word, not a rule's."""
+    public: bool = False
+    """The app's own word that requests with credentials may share it (RFC 9111 §3.5)."""
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    """Seconds past `fresh_until` (RFC 5861), app and rule taken together."""
     body: bytes = b""

@@ -1,0 +1,151 @@
+"""`TierCache`: wires settings, tiers, engine and faces together, and nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, Unpack
+
+from tiercache.asgi import ASGIApp, ASGIMiddleware
+from tiercache.config import CacheSettings, Settings
+from tiercache.core.policy import Policy, PolicySettings
+from tiercache.core.routes import Route, RouteTable
+from tiercache.engine.declare import declares
+from tiercache.engine.effects import adrive, drive
+from tiercache.engine.engine import Engine, boot_clock
+from tiercache.engine.lifecycle import Lifecycle
+from tiercache.engine.ports import SharedStore
+from tiercache.engine.purging import PurgeReceipt, members_for, purge
+from tiercache.errors import PurgeError
+from tiercache.tiers.memory import MemoryTier, size_of
+from tiercache.wsgi import WSGIApp, WSGIMiddleware
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class TierCache:
+    """One cache: its tiers, the rules of its routes, and the apps around which it is put.
+
+    A hit skips the app, and with it the app's own login checks, rate limits and dependencies. That is why requests
+    with credentials bypass the cache unless a rule or the app says otherwise.
+
+    Args:
+        url: the shared tier, e.g. `redis://localhost:6379/0`; None for this process alone.
+        settings: see `tiercache.config`; durations are seconds, a `timedelta` or text such as `"5s"`.
+
+    Raises:
+        ConfigError: a setting that cannot work, named in the message.
+    """
+
+    def __init__(self, url: str | None = None, **settings: Unpack[CacheSettings]) -> None:
+        self.settings = Settings(url=url, **settings)
+        self.routes = RouteTable()
+        memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
+        self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings), size_of)
+        self._lifecycle = Lifecycle(self._engine)
+
+    # -- what is cached ----------------------------------------------------------------------------------------------
+
+    def route(self, template: str, policy: Policy | None = None, **settings: Unpack[PolicySettings]) -> Route:
+        """Add a rule; the first rule that matches a path decides.
+
+        Args:
+            template: a path with parameters as Starlette writes them: `/p/{id}`, `/n/{x:int}`, `/files/{rest:path}`.
+            policy: a policy to start from; `settings` are put over it.
+
+        Raises:
+            ConfigError: a template or setting that cannot work, or a rule that an earlier one shadows entirely.
+        """
+        route = Route.parse(template, settings)
+        if policy is not None:
+            route = Route(template, Policy.merge(route.policy, policy))
+        return self.routes.add(route)
+
+    def cached(self, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
+        """Declare a policy beside a view. It comes into force with the view's first answer; rules are stronger.
+
+        Raises:
+            ConfigError: a setting that cannot work here, such as one that changes the key: requests are looked up
+                before the view is reached.
+        """
+        return declares(Policy.declared(**settings))
+
+    # -- the faces ---------------------------------------------------------------------------------------------------
+
+    def asgi(self, app: ASGIApp) -> ASGIMiddleware:
+        """An ASGI application with the cache in front."""
+        return ASGIMiddleware(app, self._engine, self._lifecycle)
+
+    def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
+        """A WSGI application with the cache in front."""
+        return WSGIMiddleware(app, self._engine, self._lifecycle)
+
+    # -- invalidation ------------------------------------------------------------------------------------------------
+
+    def purge(
+        self,
+        *,
+        tags: str | Iterable[str] | None = None,
+        urls: str | Iterable[str] | None = None,
+        route: str | Iterable[str] | None = None,
+        everything: bool = False,
+    ) -> PurgeReceipt:
+        """Invalidate in every tier of every process of the namespace. Call it after the database has committed.
+
+        Args:
+            tags: of rules, decorators and `tiercache.tag`.
+            urls: a path means that path with any query on every host; a full URL means that one.
+            route: the template of a rule: everything stored under it.
+            everything: the whole namespace.
+
+        Raises:
+            PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued.
+            PurgeError: called on a running event loop, which it would block: `await apurge(...)` there.
+            ConfigError: nothing to purge is named, or something that is none.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise PurgeError("purge() would block the running event loop; use `await cache.apurge(...)` here")
+        members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
+        return drive(purge(self._engine, members, everything))
+
+    async def apurge(
+        self,
+        *,
+        tags: str | Iterable[str] | None = None,
+        urls: str | Iterable[str] | None = None,
+        route: str | Iterable[str] | None = None,
+        everything: bool = False,
+    ) -> PurgeReceipt:
+        """`purge` for async code."""
+        members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
+        return await adrive(purge(self._engine, members, everything))
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to listen for invalidations now rather than with the first request. Harmless if called twice."""
+        self._lifecycle.ensure_running()
+
+    def close(self) -> None:
+        """Stop listening and close the connections. A later request starts both again."""
+        self._lifecycle.stop()
+
+    async def aclose(self) -> None:
+        """`close` for async code; closes the running loop's own connections too."""
+        await self._lifecycle.astop()
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of this process: hits, misses, purges, and everything that was bypassed, refused or swallowed."""
+        return self._engine.stats.snapshot()
+
+
+def _shared_tier(settings: Settings) -> SharedStore | None:
+    if settings.url is None:
+        return None
+    from tiercache.tiers.redis import RedisTier
+
+    return RedisTier(settings.url, settings.namespace, pool_size=settings.pool_size)

@@ -1,0 +1,102 @@
+"""What leaves towards L0: the browser and the CDN in front.
+
+`browser_ttl` leaves as `max-age`, `cdn_ttl` as `CDN-Cache-Control` (RFC 9213), both counted from now: the recipient
+subtracts `Age` (RFC 9111 §4.2.3), so it is added here. A browser cannot be purged; where a rule gives only `ttl` it is
+told to revalidate each time, which costs it a 304. All this stands on shareable answers only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tiercache.core.messages import Fields
+
+REVALIDATE = b"max-age=0, must-revalidate"
+_MAX_AGE = re.compile(rb"(?i)^\s*max-age\s*=")
+_QUOTED_COMMA = re.compile(rb',(?=(?:[^"]*"[^"]*")*[^"]*$)')
+
+
+class Edge:
+    """The fields of one response as L0 gets them: those that never change, and those that depend on its age."""
+
+    __slots__ = ("browser", "cdn", "directives", "fixed", "replaced")
+
+    def __init__(
+        self,
+        fixed: Fields,
+        directives: bytes | None,
+        browser: float | None,
+        cdn: float | None,
+        replaced: frozenset[bytes],
+    ) -> None:
+        self.fixed = fixed
+        self.directives = directives
+        """Start of the `Cache-Control` to send; None leaves the app's own."""
+        self.browser = browser
+        """Seconds to add to the age for `max-age`; None: `directives` says it all."""
+        self.cdn = cdn
+        self.replaced = replaced
+        """Lower-case names of app fields that are not sent as they came."""
+
+    def lines(self, age: int) -> list[tuple[bytes, bytes]]:
+        """The fields that depend on the age, in seconds, of the response when it is sent."""
+        lines = []
+        if self.directives is not None:
+            value = self.directives
+            if self.browser is not None:
+                value = b"%bmax-age=%d" % (value + b", " if value else b"", age + self.browser)
+            lines.append((b"cache-control", value))
+        if self.cdn is not None:
+            lines.append((b"cdn-cache-control", b"max-age=%d" % (age + self.cdn)))
+        return lines
+
+
+def edge_for(
+    fields: Fields,
+    *,
+    browser_ttl: float | None,
+    cdn_ttl: float | None,
+    lifetime: float,
+    app_decides: bool,
+    lacks_date: bool,
+) -> Edge:
+    """Decide what of a shareable response leaves towards L0.
+
+    Args:
+        fields: the response's fields as the app sent them.
+        browser_ttl, cdn_ttl: seconds, where the rule gives them.
+        lifetime: freshness lifetime in seconds, as computed for our own store.
+        app_decides: the app itself gave an explicit lifetime.
+        lacks_date: the app sent no `Date`. The server then adds one of its own to every answer, and an absolute
+            `Expires` beside it would count the time spent here twice; it leaves as the equivalent `max-age`.
+    """
+    names = frozenset(name for name, _ in fields)
+    replaced = {b"age"}
+    directives: bytes | None = None
+    browser: float | None = None
+    kept = [
+        member.strip()
+        for name, value in fields
+        if name == b"cache-control"
+        for member in _QUOTED_COMMA.split(value)
+        if member.strip() and not _MAX_AGE.match(member)
+    ]
+    if browser_ttl is not None:
+        replaced |= {b"cache-control", b"expires"}
+        if browser_ttl > 0:
+            directives, browser = b", ".join(kept), browser_ttl
+        else:
+            directives = b", ".join([*(k for k in kept if k.lower() != b"must-revalidate"), REVALIDATE])
+    elif not app_decides:
+        replaced |= {b"cache-control", b"expires"}
+        directives = b", ".join([*(k for k in kept if k.lower() != b"must-revalidate"), REVALIDATE])
+    elif lacks_date and b"expires" in names:
+        replaced.add(b"expires")
+        if not any(_MAX_AGE.match(m) for n, v in fields if n == b"cache-control" for m in _QUOTED_COMMA.split(v)):
+            replaced.add(b"cache-control")
+            directives, browser = b", ".join([*kept, b"max-age=%d" % lifetime]), None
+    if cdn_ttl is not None:
+        replaced.add(b"cdn-cache-control")
+    dropped = frozenset(replaced)
+    fixed = tuple([pair for pair in fields if pair[0] not in dropped])
+    return Edge(fixed, directives, browser, cdn_ttl, dropped)

@@ -1,0 +1,91 @@
+"""What makes two requests the same: the primary key of a URL, the variant by `Vary`, and both as bytes for L2.
+
+A key never equates what the app could tell apart. So nothing is decoded, lower-cased or trimmed, the path counts
+both as the server received it and as the app sees it, and in bytes every part stands behind its length.
+In L1 a key is the tuple of the parts themselves: a tuple cannot collide and costs no digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+from zlib import crc32
+
+Part = str | bytes | None
+Key = tuple[Any, ...]
+"""The parts of a key: text, bytes, None, or a nested key."""
+
+BUCKETS = 1 << 18
+
+
+def canonical(key: Part | Key) -> bytes:
+    """A key as bytes, one to one: a type letter and a length stand before every part, and `None` is not empty."""
+    if key is None:
+        return b"n"
+    if isinstance(key, tuple):
+        parts = b"".join([canonical(part) for part in key])
+        return b"t%d:%d:%b" % (len(key), len(parts), parts)
+    # Text of a server is latin-1 that may stand for undecodable bytes; surrogates keep those distinct.
+    data = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    return b"%c%d:%b" % (b"s" if isinstance(key, str) else b"b", len(data), data)
+
+
+def storage_name(canonical_key: bytes) -> str:
+    """The name in L2: a digest, since keys may be long; the value holds the whole key, and readers compare it."""
+    return blake2b(canonical_key, digest_size=16).hexdigest()
+
+
+def variant_key(primary: Key, names: tuple[bytes, ...], values: tuple[bytes | None, ...]) -> Key:
+    """The key of one variant of a URL. The names count too: another `Vary` is another question."""
+    return (primary, names, values)
+
+
+def picked_query(query: bytes, names: frozenset[bytes]) -> bytes | tuple[bytes, ...]:
+    """The parameters of a query that count, as they were sent and in their order.
+
+    Names are compared decoded, as an app would read them. A query with `;` counts whole: some parsers split there
+    and some do not, and a parameter hidden from the key but seen by the app poisons the page (parameter cloaking).
+    """
+    if b";" in query:
+        return query
+    pieces = query.split(b"&")
+    return tuple([p for p in pieces if unquote_to_bytes(p.partition(b"=")[0].replace(b"+", b" ")) in names])
+
+
+def picked_cookies(header: bytes, names: Sequence[bytes]) -> tuple[bytes | None, ...]:
+    """The values of the named cookies in a `Cookie` field, `None` where one is absent.
+
+    Of a cookie sent twice every value counts, since frameworks differ in which one they take.
+    """
+    found: dict[bytes, bytes] = {}
+    for pair in header.split(b";"):
+        name, _, value = pair.partition(b"=")
+        name = name.strip()
+        value = value.strip()
+        found[name] = found[name] + b"; " + value if name in found else value
+    return tuple([found.get(name) for name in names])
+
+
+def bucket_of(path: str) -> str:
+    """The ledger tag shared by the paths that fall into one of 2^18 buckets, the same in every process.
+
+    Unsafe requests invalidate buckets: a flood of them to ever new paths cannot grow the ledger, and a bucket
+    shared by chance costs a needless miss, never a stale answer.
+    """
+    return f"k:{crc32(path.encode('utf-8', 'surrogatepass')) % BUCKETS:x}"
+
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def url_tag(scheme: str, host: bytes, path: bytes, query: bytes) -> str:
+    """The ledger tag of one URL, so spelt that every spelling of the same URL has the same tag (RFC 3986 §6.2).
+
+    Unlike a key it may equate too much: that costs a needless miss.
+    """
+    scheme = scheme.lower()
+    name = host.decode("latin-1").lower().removesuffix(_DEFAULT_PORTS.get(scheme, "\0"))
+    whole = quote_from_bytes(unquote_to_bytes(path), safe="/")
+    return f"u:{scheme}://{name}{whole}?{quote_from_bytes(unquote_to_bytes(query), safe='=&')}"

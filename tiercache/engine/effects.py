@@ -1,0 +1,165 @@
+"""What a flow may ask of the world, and the two drivers that answer.
+
+A flow is a generator: it yields an effect where it needs the world and is sent back what the effect brought, or has
+the tier's error thrown in. So the order of events is written once, and threads and event loops both drive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import tiercache.engine.flights as flights
+from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
+from tiercache.engine.ports import SharedStore
+from tiercache.errors import TierError
+
+R = TypeVar("R")
+
+
+class Effect(Protocol):
+    """One request to the world, answerable from a thread and from a task."""
+
+    def run(self) -> Any: ...
+
+    async def arun(self) -> Any: ...
+
+
+Flow = Generator[Effect, Any, R]
+
+
+def drive(flow: Flow[R]) -> R:
+    """Run a flow in this thread."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                answer = effect.run()
+            except TierError as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+
+
+async def adrive(flow: Flow[R]) -> R:
+    """Run a flow in this task. A cancellation is raised inside the flow too, so that its `finally` blocks run."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                answer = await effect.arun()
+            except (TierError, asyncio.CancelledError) as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+
+
+class Fetch:
+    """Read one value of L2."""
+
+    __slots__ = ("deadline", "name", "store")
+
+    def __init__(self, store: SharedStore, name: str, deadline: float) -> None:
+        self.store, self.name, self.deadline = store, name, deadline
+
+    def run(self) -> bytes | None:
+        return self.store.get(self.name, self.deadline)
+
+    async def arun(self) -> bytes | None:
+        return await self.store.aget(self.name, self.deadline)
+
+
+class Keep:
+    """Write one value to L2 for `ttl_ms` milliseconds."""
+
+    __slots__ = ("deadline", "name", "store", "ttl_ms", "value")
+
+    def __init__(self, store: SharedStore, name: str, value: bytes, ttl_ms: int, deadline: float) -> None:
+        self.store, self.name, self.value, self.ttl_ms, self.deadline = store, name, value, ttl_ms, deadline
+
+    def run(self) -> None:
+        self.store.set(self.name, self.value, self.ttl_ms, self.deadline)
+
+    async def arun(self) -> None:
+        await self.store.aset(self.name, self.value, self.ttl_ms, self.deadline)
+
+
+class Invalidate:
+    """Write one invalidation into the shared ledger; `seen` is how far this process has read it."""
+
+    __slots__ = ("deadline", "everything", "members", "seen", "store")
+
+    def __init__(
+        self, store: SharedStore, members: Sequence[str], everything: bool, deadline: float, seen: Stamp
+    ) -> None:
+        self.store, self.members, self.everything, self.deadline = store, members, everything, deadline
+        self.seen = seen
+
+    def run(self) -> list[Message]:
+        return self.store.purge(self.members, self.everything, self.deadline, self.seen)
+
+    async def arun(self) -> list[Message]:
+        return await self.store.apurge(self.members, self.everything, self.deadline, self.seen)
+
+
+class Sync:
+    """Ask the shared ledger for what is new."""
+
+    __slots__ = ("deadline", "process_id", "request", "store")
+
+    def __init__(self, store: SharedStore, request: SyncRequest, process_id: str, deadline: float) -> None:
+        self.store, self.request, self.process_id, self.deadline = store, request, process_id, deadline
+
+    def run(self) -> SyncPage:
+        return self.store.sync(self.request, self.process_id, self.deadline)
+
+    async def arun(self) -> SyncPage:
+        return await self.store.asynchronise(self.request, self.process_id, self.deadline)
+
+
+class Wait:
+    """Wait for a flight to end, until `deadline`; brings its outcome, or `LATE`."""
+
+    __slots__ = ("deadline", "flight")
+
+    def __init__(self, flight: flights.Flight, deadline: float) -> None:
+        self.flight, self.deadline = flight, deadline
+
+    def run(self) -> Any:
+        done = threading.Event()
+        if self.flight.subscribe(done.set) and not done.wait(max(0.0, self.deadline - time.monotonic())):
+            self.flight.unsubscribe(done.set)
+        return self.flight.outcome or flights.LATE
+
+    async def arun(self) -> Any:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def land() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def wake() -> None:
+            # The leader may be a thread, or a task of another loop; and this loop may be closed by now.
+            try:
+                loop.call_soon_threadsafe(land)
+            except RuntimeError:
+                pass
+
+        if self.flight.subscribe(wake):
+            timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), land)
+            try:
+                await done
+            finally:
+                timer.cancel()
+                self.flight.unsubscribe(wake)
+        return self.flight.outcome or flights.LATE

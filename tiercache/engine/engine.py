@@ -1,0 +1,279 @@
+"""The state of one process, and the plain function that answers from L1.
+
+`Engine.hit` is the hot path: no I/O, no await, no lock, no generator. Whatever it cannot answer goes through an
+`Exchange`, which may ask the world.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tiercache.config import Settings
+from tiercache.core.admission import RequestRules, examine
+from tiercache.core.credentials import Credentials
+from tiercache.core.edge_headers import Edge, edge_for
+from tiercache.core.entries import Entry, Variants
+from tiercache.core.keys import Key, picked_cookies, picked_query, variant_key
+from tiercache.core.ledger import Ledger
+from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.policy import Policy
+from tiercache.core.routes import Route, RouteTable
+from tiercache.engine.events import Complaints, Stats
+from tiercache.engine.flights import Flights
+from tiercache.engine.memo import Memo
+from tiercache.engine.ports import Clock, LocalStore, SharedStore
+from tiercache.engine.serving import Presenter
+from tiercache.errors import TierError
+
+MARKER_KEPT = 86_400.0
+"""Seconds that L1 remembers by which fields a URL varies."""
+
+boot_clock: Clock
+if hasattr(time, "CLOCK_BOOTTIME"):
+
+    def boot_clock() -> float:
+        """Seconds that go on while the machine sleeps: a process thawed from a snapshot must notice the time gone."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+else:
+    boot_clock = time.monotonic
+
+
+class Engine:
+    """Everything that the requests of one process share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: RouteTable,
+        memory: LocalStore,
+        shared: SharedStore | None,
+        size_of: Callable[[Any, Any], int],
+        *,
+        clock: Clock = boot_clock,
+        wall: Clock = time.time,
+    ) -> None:
+        self.settings = settings
+        self.enabled = settings.enabled
+        self.routes = routes
+        self.memory = memory
+        self.shared = shared
+        self.size_of = size_of
+        self.clock = clock
+        self.wall = wall
+        self.rules = RequestRules(
+            Credentials(settings.credential_headers, settings.ignore_cookies),
+            tuple(name.encode() for name in settings.trust_forwarded),
+        )
+        self.targets = tuple(name.lower().encode() for name in settings.targets)
+        self.stats = Stats()
+        self.complaints = Complaints(self.stats, clock)
+        self.presenter = Presenter(self.stats, age=settings.age, cache_status=settings.cache_status)
+        self.flights = Flights()
+        self.unshareable: Memo[Key] = Memo(clock)
+        self.ledger = Ledger(
+            bound=settings.staleness_bound, epoch="~" + secrets.token_hex(8), shared=shared is not None
+        )
+        self.process_id = secrets.token_hex(8)
+        self.prefix = (settings.app, settings.version)
+        self.unix_offset = wall() - clock()
+        """What is to be added to this process's clock to read the shared tier's Unix time."""
+        self.failing = False
+        """Whether the last sync with the shared tier failed."""
+        self._lookup = memory.lookup
+        self._variants_lock = threading.Lock()
+        self._policies: dict[tuple[Route, Policy], Policy] = {}
+
+    # -- the L1 hit ------------------------------------------------------------------------------------------------
+
+    def hit(self, request: Request) -> Entry | None:
+        """The entry of L1 that answers this request now, or None. Sets the route, key and bypass of the request."""
+        route = request.route = self.routes.match(request.path)
+        method = request.method
+        if method != "GET" and method != "HEAD":
+            request.bypass = "method"
+            return None
+        if not route.cacheable:
+            request.bypass = "route"
+            return None
+        if request.special:
+            examine(request, route, self.rules)
+            if request.bypass:
+                return None
+        if route.plain_key and not request.trusted:
+            request.key = key = request.full_key()
+        else:
+            request.key = key = self._picked_key(request, route)
+        entry = self._lookup(key)
+        if entry is None:
+            return None
+        if entry.__class__ is Variants:
+            names = entry.names
+            entry = self._lookup((key, names, request.values(names)))
+            if entry is None:
+                return None
+        request.now = now = self.clock()
+        if now >= entry.fresh_until:
+            return None
+        ledger = self.ledger
+        # Trust before version: a sync that ends an isolation between the two reads must not lend its trust to an
+        # entry that it has just killed.
+        trusted = now < ledger.trusted_until
+        if entry.checked != ledger.version and not ledger.alive(entry):
+            return None
+        if not trusted and not self._isolated(entry, now):
+            return None
+        if request.credential and not entry.public:
+            return None
+        found: Entry = entry
+        return found
+
+    def _isolated(self, entry: Entry, now: float) -> bool:
+        """Past trust, and the shared tier does not answer: may this process's own fill be served on?
+
+        A lapse without a failed attempt means that this process itself stood still; it must catch up first.
+        """
+        return self.failing and self.ledger.isolated_ok(entry, now, entry.isolated_ttl)
+
+    @staticmethod
+    def _picked_key(request: Request, route: Route) -> Key:
+        """The key where a rule picks what counts. Its parts stand in fixed places, so that no two rules' keys meet."""
+        query: Any = request.query()
+        if route.policy.query == "ignore":
+            query = None
+        elif route.query_names is not None:
+            query = picked_query(query, route.query_names)
+        cookies: Any = None
+        if route.cookie_names:
+            cookies = picked_cookies(request.field(b"cookie") or b"", route.cookie_names)
+        return (*request.full_key()[:-1], query, request.values(route.header_names), cookies, request.trusted)
+
+    # -- what the slower paths ask -----------------------------------------------------------------------------------
+
+    def usable(self, entry: Entry, request: Request) -> bool:
+        """Whether an entry that somebody else brought may answer this request: the checks of any reader."""
+        request.now = now = self.clock()
+        trusted = now < self.ledger.trusted_until
+        return (
+            now < entry.fresh_until
+            and (entry.checked == self.ledger.version or self.ledger.alive(entry))
+            and (trusted or self._isolated(entry, now))
+            and (not request.credential or entry.public)
+            and self.selects(entry.response, request)
+        )
+
+    @staticmethod
+    def selects(response: StoredResponse, request: Request) -> bool:
+        """RFC 9111 §4.1: the response's own `Vary` decides, whatever key it was found under."""
+        return all(request.field(name) == value for name, value in response.vary)
+
+    def must_catch_up(self) -> bool:
+        """Trust has lapsed although nothing failed: this process has just begun, was forked, or stood still."""
+        return not self.failing and self.clock() >= self.ledger.trusted_until
+
+    def sync_failed(self, error: TierError) -> None:
+        """The shared tier did not answer a sync: from the end of trust on this process is isolated."""
+        self.failing = True
+        self.complaints.swallow("shared tier unreachable, serving from L1 alone", error)
+
+    def sync_succeeded(self) -> None:
+        if self.failing:
+            self.failing = False
+            self.complaints.settle("shared tier unreachable, serving from L1 alone", "it answers again")
+
+    def policy_for(self, route: Route, declared: Policy | None) -> Policy:
+        """What holds for a response: what the rule gives, then what a decorator beside the view declared."""
+        if declared is None:
+            return route.policy
+        pair = (route, declared)
+        policy = self._policies.get(pair)
+        if policy is None:
+            if len(self._policies) > 1_000:
+                self._policies.clear()
+            policy = self._policies[pair] = Policy.merge(route.policy, declared)
+        return policy
+
+    def max_body(self, policy: Policy) -> int:
+        """Bytes."""
+        return self.settings.max_body if policy.max_body is None else policy.max_body
+
+    def edge(self, fields: Fields, policy: Policy, *, lifetime: float, app_decides: bool) -> Edge:
+        """What of a shareable response L0 is told."""
+        return edge_for(
+            fields,
+            browser_ttl=policy.browser_ttl,
+            cdn_ttl=policy.cdn_ttl,
+            lifetime=lifetime,
+            app_decides=app_decides,
+            lacks_date=not any(name == b"date" for name, _ in fields),
+        )
+
+    def after_fork(self) -> None:
+        """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
+        self.process_id = secrets.token_hex(8)
+        self.flights = Flights()
+        self._variants_lock = threading.Lock()
+        self.complaints.after_fork()
+        self.failing = False
+        self.memory.reset_after_fork()
+        self.ledger.after_fork()
+        if self.shared is not None:
+            self.shared.reset_after_fork()
+
+    # -- L1 ----------------------------------------------------------------------------------------------------------
+
+    def admit(self, request: Request, response: StoredResponse, *, mark: int, began: float) -> Entry:
+        """Make an L1 entry of a stored response and, where the route uses L1, put it where later requests look.
+
+        `mark` and `began` are of the fill if it was this process's own; -1 and 0 for what came from L2.
+        """
+        route = request.route
+        declared = None if response.declared is None else Policy.from_declared(response.declared)
+        policy = self.policy_for(route, declared)
+        lifetime = response.fresh_until - response.created
+        edge = self.edge(response.fields, policy, lifetime=lifetime, app_decides=response.explicit)
+        entry = Entry(response, edge, offset=self.unix_offset, isolated_ttl=policy.isolated_ttl, mark=mark, began=began)
+        key = request.key
+        if response.vary:
+            names = tuple([name for name, _ in response.vary])
+            variants = self.learn(key, names)
+            key = variant_key(key, variants.names, request.values(variants.names))
+            self._count_variant(variants, key)
+        if route.l1:
+            self.memory.store(key, entry, self.size_of(key, entry), entry.keep_until)
+        return entry
+
+    def variants(self, key: Key) -> Variants | None:
+        """The marker of a URL that is known to vary."""
+        found = self._lookup(key)
+        return found if isinstance(found, Variants) else None
+
+    def learn(self, key: Key, names: tuple[bytes, ...], *, shared: bool = False) -> Variants:
+        """Remember that a URL varies by these request fields, beside those known before; the marker of both."""
+        with self._variants_lock:
+            known = self.variants(key)
+            if known is not None:
+                union = tuple(sorted({*known.names, *names}))
+                if union == known.names:
+                    known.shared = known.shared or (shared and union == names)
+                    return known
+            else:
+                union = names
+            marker = Variants(union, shared=shared and union == names)
+            self.memory.store(key, marker, self.size_of(key, union) + 256, self.clock() + MARKER_KEPT)
+            return marker
+
+    def _count_variant(self, variants: Variants, key: Key) -> None:
+        """A page that varies by something with endless values must not push everything else out."""
+        with self._variants_lock:
+            kept = variants.kept
+            if key not in kept and len(kept) >= self.settings.max_variants:
+                oldest = next(iter(kept))
+                del kept[oldest]
+                variants.full = True
+                self.memory.discard(oldest)
+            kept[key] = None

@@ -1,0 +1,79 @@
+"""What observers are told: counters of everything that happened, and log lines that never flood.
+
+A counter is a plain attribute. `x += 1` on an attribute holds no lock: under the GIL no other thread can come between
+its instructions, and on a free-threaded build a count may be lost, never more than that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import Any
+
+from tiercache.engine.ports import Clock
+
+COMPLAINT_INTERVAL = 60.0
+"""Seconds between two log lines of one kind."""
+
+logger = logging.getLogger("tiercache")
+
+
+class Stats:
+    """Counts since the process began. `snapshot` gives them as a plain dict."""
+
+    def __init__(self) -> None:
+        self.hits_l1 = 0
+        self.hits_l2 = 0
+        self.collapsed = 0
+        """Answered by a fill that another request had begun."""
+        self.misses = 0
+        self.stored = 0
+        self.not_modified = 0
+        self.stale = 0
+        self.purges = 0
+        self.purges_queued = 0
+        self.bypassed: Counter[str] = Counter()
+        """Requests in which the store took no part, by reason."""
+        self.refused: Counter[str] = Counter()
+        """Responses that were not stored, by reason."""
+        self.swallowed: Counter[str] = Counter()
+        """Failures that no request was allowed to notice, by kind."""
+
+    def snapshot(self) -> dict[str, Any]:
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+
+class Complaints:
+    """Log lines for what goes wrong: counted each time, written once a minute and kind."""
+
+    def __init__(self, stats: Stats, clock: Clock) -> None:
+        self._stats = stats
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._written: dict[str, float] = {}
+
+    def swallow(self, kind: str, problem: object) -> None:
+        """Count a failure that must not reach a request, and say so in the log if the last time is a while ago.
+
+        `kind` comes from a fixed set in the code, never from input: it is a key here and in the counters.
+        """
+        now = self._clock()
+        with self._lock:
+            self._stats.swallowed[kind] += 1
+            last = self._written.get(kind)
+            if last is not None and now - last < COMPLAINT_INTERVAL:
+                return
+            self._written[kind] = now
+        logger.warning("%s: %s (further ones are counted in stats() and logged once a minute)", kind, problem)
+
+    def settle(self, kind: str, message: str) -> None:
+        """A trouble of this kind is over: log it if it was complained of, and let the next one be heard at once."""
+        with self._lock:
+            known = self._written.pop(kind, None) is not None
+        if known:
+            logger.info("%s: %s", kind, message)
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()

@@ -1,0 +1,98 @@
+"""One fill per key inside this process, for threads and tasks alike.
+
+The first to ask for a key leads; who comes while it is under way follows and gets the leader's outcome. A flight
+ends exactly once, whatever becomes of its leader: that is what `finish` in every `finally` is for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+
+class _Mark:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+RELEASED: Final = _Mark("RELEASED")
+"""The outcome is not for sharing: each follower calls the app itself, without waiting again."""
+RETRY: Final = _Mark("RETRY")
+"""The leader gave up before it called the app: one of the followers leads now."""
+LATE: Final = _Mark("LATE")
+"""Not an outcome: the follower's own patience has run out."""
+
+
+class Flight:
+    """One fill under way. `outcome` is what it brought, or RELEASED or RETRY."""
+
+    __slots__ = ("_flights", "_lock", "_wakers", "followers", "key", "outcome")
+
+    def __init__(self, flights: Flights, key: Hashable) -> None:
+        self.key = key
+        self.outcome: Any = None
+        self.followers = 0
+        self._flights = flights
+        self._lock = threading.Lock()
+        self._wakers: list[Callable[[], None]] = []
+
+    def subscribe(self, wake: Callable[[], None]) -> bool:
+        """Have `wake` called once when the flight ends, from whichever thread ends it. False: it has ended already."""
+        with self._lock:
+            if self.outcome is not None:
+                return False
+            self._wakers.append(wake)
+            return True
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Forget a waker whose owner waits no longer."""
+        with self._lock:
+            if wake in self._wakers:
+                self._wakers.remove(wake)
+
+    def leave(self) -> None:
+        """A follower has gone, with its answer or without: it no longer keeps the fill alive."""
+        with self._lock:
+            self.followers -= 1
+
+    def finish(self, outcome: Any) -> None:
+        """End the flight; only the first call counts. Newcomers lead a flight of their own from here on."""
+        with self._lock:
+            if self.outcome is not None:
+                return
+            self.outcome = outcome
+            wakers, self._wakers = self._wakers, []
+        self._flights._forget(self)
+        for wake in wakers:
+            wake()
+
+
+class Flights:
+    """The flights of this process by key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_key: dict[Hashable, Flight] = {}
+
+    def join(self, key: Hashable) -> tuple[Flight, bool]:
+        """The flight of this key, and whether the caller leads it."""
+        with self._lock:
+            flight = self._by_key.get(key)
+            if flight is None:
+                flight = self._by_key[key] = Flight(self, key)
+                return flight, True
+            with flight._lock:
+                flight.followers += 1
+            return flight, False
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def _forget(self, flight: Flight) -> None:
+        with self._lock:
+            if self._by_key.get(flight.key) is flight:
+                del self._by_key[flight.key]

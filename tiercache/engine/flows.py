@@ -1,0 +1,172 @@
+"""What needs the world, written once for threads and tasks: read L2, write L2, catch up, invalidate.
+
+No flow raises for a tier that fails, except an explicit purge: a request goes on without it, and it is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tiercache.core.codec import VaryMarker, decode, encode
+from tiercache.core.entries import Entry
+from tiercache.core.keys import Key, canonical, storage_name, variant_key
+from tiercache.core.ledger import Message, SyncPage
+from tiercache.core.messages import Request, StoredResponse
+from tiercache.engine.effects import Fetch, Flow, Invalidate, Keep, Sync, Wait
+from tiercache.engine.flights import RELEASED
+from tiercache.errors import CodecError, TierError
+
+if TYPE_CHECKING:
+    from tiercache.engine.engine import Engine
+
+CATCHING_UP = "tiercache: catching up"
+MAX_PAGES = 10_000
+"""Pages of one sync: far more than a ledger has; a reply that is never taken must not hold a process for ever."""
+MARKER_TTL = 86_400.0
+"""Seconds that a `Vary` marker stays in L2: long, since without it a cold process cannot find the variants."""
+
+
+def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | None]:
+    """What L2 has for this request, admitted to L1; None if nothing usable, or if L2 cannot be trusted or reached.
+
+    One round trip; two for a URL that varies and that this process has not met yet.
+    """
+    store = engine.shared
+    if store is None or not request.route.l2 or engine.clock() >= engine.ledger.trusted_until:
+        return None
+    key = request.key
+    variants = engine.variants(key)
+    if variants is not None:
+        key = variant_key(request.key, variants.names, request.values(variants.names))
+    try:
+        found = yield from _read(engine, key, deadline)
+        if isinstance(found, VaryMarker):
+            variants = engine.learn(request.key, found.names, shared=True)
+            key = variant_key(request.key, variants.names, request.values(variants.names))
+            found = yield from _read(engine, key, deadline)
+    except CodecError as error:
+        engine.complaints.swallow("unreadable value in L2", error)
+        return None
+    except TierError as error:
+        engine.complaints.swallow("L2 read", error)
+        return None
+    if not isinstance(found, StoredResponse) or not engine.selects(found, request):
+        return None
+    entry = engine.admit(request, found, mark=-1, began=0.0)
+    return entry if engine.usable(entry, request) else None
+
+
+def _read(engine: Engine, key: Key, deadline: float) -> Flow[StoredResponse | VaryMarker | None]:
+    assert engine.shared is not None
+    whole = canonical(key)
+    data = yield Fetch(engine.shared, storage_name(whole), deadline)
+    return None if data is None else decode(data, whole)
+
+
+def keep(engine: Engine, request: Request, response: StoredResponse, deadline: float) -> Flow[None]:
+    """Write a response to L2, and the marker of its URL where it varies."""
+    store = engine.shared
+    now = engine.clock()
+    # Past trust its stamp would be checked against a history that may have moved on; nobody is served by the write.
+    if store is None or now >= engine.ledger.trusted_until:
+        return
+    ttl_ms = int((response.keep_until - engine.unix_offset - now) * 1000)
+    if ttl_ms <= 0:
+        return
+    try:
+        yield Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline)
+        variants = engine.variants(request.key) if response.vary else None
+        if variants is not None and not variants.shared:
+            whole = canonical(request.key)
+            marker = encode(VaryMarker(key=whole, names=variants.names))
+            marker_ms = max(ttl_ms, int(MARKER_TTL * 1000))
+            yield Keep(store, storage_name(whole), marker, marker_ms, deadline)
+            variants.shared = True
+    except Exception as error:  # the response has left already; whatever this is must not turn it into a failure
+        engine.complaints.swallow("L2 write", f"{type(error).__name__}: {error}")
+
+
+def catch_up(engine: Engine, deadline: float) -> Flow[bool]:
+    """Read what the ledger has that this process has not, and renew trust. Requests that need it at once share one."""
+    flight, leads = engine.flights.join(CATCHING_UP)
+    if not leads:
+        try:
+            yield Wait(flight, deadline)
+        finally:
+            flight.leave()
+        return engine.clock() < engine.ledger.trusted_until
+    try:
+        good = yield from sync(engine, deadline)
+        return good
+    finally:
+        flight.finish(RELEASED)
+
+
+def sync(engine: Engine, deadline: float) -> Flow[bool]:
+    """One sync, page by page until complete. False, with the trouble noted, if the shared tier does not answer."""
+    store = engine.shared
+    if store is None:
+        return True
+    ledger = engine.ledger
+    sent = engine.clock()
+    try:
+        for _ in range(MAX_PAGES):
+            asked = engine.clock()
+            request = ledger.sync_request(sent)
+            page: SyncPage = yield Sync(store, request, engine.process_id, deadline)
+            # Seen from the sending: ages come out too high by a round trip at most, never too low.
+            engine.unix_offset = page.time - asked
+            if ledger.synced(request, page):
+                engine.sync_succeeded()
+                return True
+    except TierError as error:
+        engine.sync_failed(error)
+    return False
+
+
+def invalidate(
+    engine: Engine, members: Sequence[str], everything: bool, deadline: float
+) -> Flow[tuple[list[Message], TierError | None]]:
+    """Write an invalidation to the ledger and apply it here.
+
+    Where the shared tier does not confirm, it holds in this process all the same and is queued, and the error comes
+    back beside the empty list: an explicit purge raises it, a request goes on.
+    """
+    ledger = engine.ledger
+    engine.stats.purges += 1
+    if engine.shared is None:
+        return [ledger.purge_locally(members, everything)], None
+    try:
+        messages: list[Message] = yield Invalidate(engine.shared, members, everything, deadline, ledger.stamp())
+    except BaseException as error:
+        # Refused, out of time or cancelled: it may or may not have been recorded, and is repeated, which is harmless.
+        ledger.bar(members, everything)
+        engine.stats.purges_queued += 1
+        if not isinstance(error, TierError):
+            raise
+        engine.complaints.swallow("purge not confirmed, queued", error)
+        return [], error
+    behind = [ledger.answered(message) for message in messages]
+    if any(behind):
+        yield from catch_up(engine, time.monotonic() + engine.settings.l2_budget)
+    return messages, None
+
+
+def replay(engine: Engine, deadline: float) -> Flow[None]:
+    """Write to the ledger the purges that it has not confirmed. Numbers only rise, so that twice does no harm."""
+    store = engine.shared
+    if store is None:
+        return
+    for item in engine.ledger.pending():
+        try:
+            messages: list[Message] = yield Invalidate(
+                store, item.members, item.everything, deadline, engine.ledger.stamp()
+            )
+        except TierError as error:
+            engine.complaints.swallow("purge not confirmed, queued", error)
+            return
+        for message in messages:
+            engine.ledger.confirmed(item, message)
+        engine.complaints.settle("purge not confirmed, queued", "confirmed")

@@ -1,0 +1,36 @@
+"""A bounded set of things remembered for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+from tiercache.engine.ports import Clock
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Memo(Generic[K]):
+    """Keys with an end each. Reading takes no lock; when it is full, the oldest half makes room."""
+
+    def __init__(self, clock: Clock, limit: int = 10_000) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._until: dict[K, float] = {}
+
+    def add(self, key: K, seconds: float) -> None:
+        """Remember `key` for so many seconds."""
+        if len(self._until) >= self._limit:
+            newest = list(self._until.items())[self._limit // 2 :]
+            self._until = dict(newest)
+        self._until[key] = self._clock() + seconds
+
+    def discard(self, key: K) -> None:
+        self._until.pop(key, None)
+
+    def __contains__(self, key: K) -> bool:
+        until = self._until.get(key)
+        return until is not None and self._clock() < until
+
+    def __len__(self) -> int:
+        return len(self._until)

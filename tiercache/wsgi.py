@@ -1,0 +1,390 @@
+"""The WSGI face: a pure middleware around any WSGI application (PEP 3333).
+
+A hit is answered from L1 by a plain call. Everything else goes through an exchange, driven in the server's own
+thread; the body is handed on piece by piece, and what is left to do (the write to L2) is done in `close()`, when the
+client has its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+from tiercache.core.decisions import invalidates, is_unsafe
+from tiercache.core.keys import Key
+from tiercache.core.messages import Fields, Request
+from tiercache.engine.effects import drive
+from tiercache.engine.engine import Engine
+from tiercache.engine.exchange import Exchange
+from tiercache.engine.fill import enter, leave
+from tiercache.engine.lifecycle import Lifecycle
+from tiercache.engine.serving import Answer, Pairs
+
+Environ = dict[str, Any]
+Write = Callable[[bytes], object]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+Headers = list[tuple[str, str]]
+
+
+class StartResponse(Protocol):
+    def __call__(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write: ...
+
+
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_REASONS = {200: "OK", 206: "Partial Content", 304: "Not Modified", 416: "Range Not Satisfiable"}
+
+
+def _environ_name(name: bytes) -> str:
+    return "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+
+
+class Watched:
+    """The watched fields under the names that they have in an environ."""
+
+    __slots__ = ("by_variable", "variables")
+
+    def __init__(self, names: frozenset[bytes]) -> None:
+        # Content-Length stands in every environ, empty or not; it is looked at by itself.
+        self.by_variable = {_environ_name(name): name for name in names if name != b"content-length"}
+        self.variables = frozenset(self.by_variable)
+
+
+class WSGIRequest(Request):
+    """A view on a WSGI environ. Values are text that stands for bytes (latin-1, PEP 3333)."""
+
+    __slots__ = ("_prefix", "environ")
+
+    def __init__(self, environ: Environ, watched: Watched, prefix: tuple[str, str]) -> None:
+        self.environ = environ
+        self._prefix = prefix
+        self.method = environ["REQUEST_METHOD"]
+        path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        self.path = path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+        self.bypass = self.credential = self.conditional = ""
+        self.trusted = ()
+        if watched.variables.isdisjoint(environ):
+            self.special = (b"content-length",) if environ.get("CONTENT_LENGTH") else ()
+        else:
+            self.special = {watched.by_variable[name] for name in watched.variables & environ.keys()}
+            if environ.get("CONTENT_LENGTH"):
+                self.special.add(b"content-length")
+
+    def full_key(self) -> Key:
+        environ = self.environ
+        get = environ.get
+        # The target as it was sent, where the server tells (gunicorn, mod_wsgi, werkzeug): decoding a path loses what
+        # was encoded in it. The query stands by itself, since a rule may ignore it.
+        raw = get("RAW_URI") or get("REQUEST_URI")
+        return (
+            self._prefix,
+            get("wsgi.url_scheme"),
+            get("HTTP_HOST"),
+            raw.partition("?")[0] if raw else None,
+            get("SCRIPT_NAME"),
+            get("PATH_INFO"),
+            get("QUERY_STRING"),
+        )
+
+    def scheme(self) -> str:
+        scheme: str = self.environ.get("wsgi.url_scheme", "http")
+        return scheme
+
+    def host(self) -> bytes:
+        environ = self.environ
+        host: str = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+        return host.encode("latin-1", "replace")
+
+    def target(self) -> bytes:
+        path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
+        return path.encode("latin-1", "replace")
+
+    def query(self) -> bytes:
+        query: str = self.environ.get("QUERY_STRING", "")
+        return query.encode("latin-1", "replace")
+
+    def has_body(self) -> bool:
+        environ = self.environ
+        return environ.get("CONTENT_LENGTH", "").strip() not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+    def field(self, name: bytes) -> bytes | None:
+        if name == b"content-length" or name == b"content-type":
+            value = self.environ.get(name.decode().upper().replace("-", "_")) or None
+        else:
+            value = self.environ.get(_environ_name(name))
+        return None if value is None else value.encode("latin-1", "replace")
+
+
+def _status_line(status: int, reason: bytes) -> str:
+    return f"{status} {reason.decode('latin-1') or _REASONS.get(status, 'Unknown')}"
+
+
+def _native(pairs: Pairs) -> Headers:
+    return [(name.decode("latin-1").title(), value.decode("latin-1")) for name, value in pairs]
+
+
+def _fields(headers: Headers) -> Fields:
+    return tuple([(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers])
+
+
+class WSGIMiddleware:
+    """`app` with a cache in front. Made by `TierCache.wsgi`."""
+
+    def __init__(self, app: WSGIApp, engine: Engine, lifecycle: Lifecycle) -> None:
+        self.app = app
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._watched = Watched(engine.rules.watched)
+        self._prefix = engine.prefix
+        self._presenter = engine.presenter
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        engine = self._engine
+        if not engine.enabled:
+            return self.app(environ, start_response)
+        request = WSGIRequest(environ, self._watched, self._prefix)
+        entry = engine.hit(request)
+        if entry is not None:
+            if request.conditional or request.method == "HEAD":
+                return self._reply(Answer(entry, "l1"), request, start_response)
+            age = int(request.now - entry.born)
+            wire = entry.wire
+            if wire[0] != age:
+                line = _status_line(entry.status, entry.response.reason)
+                headers = _native(self._presenter.hit_fields(entry, age, request.now))
+                wire = entry.wire = (age, (line, headers))
+            line, headers = wire[1]
+            engine.stats.hits_l1 += 1
+            # Fresh objects for every answer: outer middleware edits them in place.
+            start_response(line, headers.copy())
+            return [entry.body]
+        self._lifecycle.ensure_running()
+        exchange = Exchange(engine, request)
+        if request.bypass:
+            exchange.pass_by()
+            if request.bypass == "method" and is_unsafe(request.method):
+                return self._unsafe(exchange, environ, start_response)
+            return self._pass_by(exchange, environ, start_response)
+        try:
+            answer = drive(exchange.open())
+        except BaseException:
+            exchange.abandon()
+            raise
+        if answer is not None:
+            return self._reply(answer, request, start_response)
+        if exchange.recording:
+            return _Fill(exchange, self._presenter.forwarded).run(self.app, environ, start_response)
+        return self._pass_by(exchange, environ, start_response)
+
+    def _reply(self, answer: Answer, request: Request, start_response: StartResponse) -> Iterable[bytes]:
+        reply = self._presenter.answer(answer, request, self._engine.clock())
+        start_response(_status_line(reply.status, reply.reason), _native(reply.headers))
+        return [reply.body] if reply.body else []
+
+    # -- requests in which the store takes no part -------------------------------------------------------------------
+
+    def _pass_by(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+        if line is None:
+            return self.app(environ, start_response)
+        pair = ("Cache-Status", line[1].decode("ascii"))
+
+        def start_with_line(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+            headers = [*headers, pair]
+            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+        return self.app(environ, start_with_line)
+
+    def _unsafe(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """RFC 9111 §4.4. The invalidation precedes the response, so that whoever has read the response sees its effect.
+
+        It is repeated when the response is through: some apps commit only then, and a fill in between has read old
+        data.
+        """
+        fields: Fields = ()
+        succeeded = False
+        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+
+        def start_after_invalidation(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+            nonlocal fields, succeeded
+            succeeded = invalidates(exchange.request.method, int(status[:3]))
+            if succeeded:
+                fields = _fields(headers)
+                drive(exchange.invalidate(fields))
+            if line is not None:
+                headers = [*headers, ("Cache-Status", line[1].decode("ascii"))]
+            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+        def again() -> None:
+            if succeeded:
+                drive(exchange.invalidate(fields))
+
+        try:
+            return _Closing(self.app(environ, start_after_invalidation), again)
+        except BaseException:
+            again()
+            raise
+
+
+class _Closing:
+    """A body with something to do after it."""
+
+    def __init__(self, body: Iterable[bytes], then: Callable[[], None]) -> None:
+        self._body = body
+        self._then = then
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._then()
+
+
+class _Fill:
+    """One call of the app whose response is copied on its way to the client. It is the body that the server reads."""
+
+    def __init__(self, exchange: Exchange, forwarded: Callable[..., tuple[bytes, bytes] | None]) -> None:
+        self._exchange = exchange
+        self._forwarded = forwarded
+        self._fill = exchange.begin()
+        self._body: Iterable[bytes] = ()
+        self._pieces: Iterator[bytes] = iter(())
+        self._start_response: StartResponse
+        self._started = False
+
+    def run(self, app: WSGIApp, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = self._exchange
+        self._start_response = start_response
+        if "wsgi.input" in environ:
+            environ["wsgi.input"] = _Input(environ["wsgi.input"], exchange)
+        token = enter(self._fill)
+        try:
+            body = app(environ, self._start)
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            leave(token)
+        if self._started and not exchange.recording:
+            # Nothing of it is kept, so that the server may have the app's own object: a file can go out by sendfile.
+            self._end()
+            return body
+        self._body = body
+        if isinstance(body, (list, tuple)) and self._started:
+            # The server learns the length from these, and writes a Content-Length.
+            for piece in body:
+                exchange.chunk(piece)
+            exchange.complete()
+            return _Whole(body, self._end)
+        self._pieces = iter(body)
+        return self
+
+    def _start(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+        exchange = self._exchange
+        if self._started:
+            # The app takes back what it had begun, because it failed.
+            exchange.refuse("incomplete")
+        self._started = True
+        fields = _fields(headers)
+        edge = exchange.started(int(status[:3]), status[4:].encode("latin-1"), fields)
+        if edge is not None:
+            replaced = edge.replaced - {b"age"}
+            headers = [pair for pair in headers if pair[0].lower().encode("latin-1") not in replaced]
+            headers += _native(edge.lines(int(exchange.age)))
+        line = self._forwarded(exchange.forward, exchange.detail, stored=exchange.will_store)
+        if line is not None:
+            headers = [*headers, ("Cache-Status", line[1].decode("ascii"))]
+        if exc_info is None:
+            write = self._start_response(status, headers)
+        else:
+            write = self._start_response(status, headers, exc_info)
+
+        def recorded_write(data: bytes) -> None:
+            exchange.chunk(data)
+            write(data)
+
+        return recorded_write
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        token = enter(self._fill)
+        try:
+            piece = next(self._pieces)
+        except StopIteration:
+            # Before the write to L2: whoever waits for this has waited long enough.
+            self._exchange.complete()
+            raise
+        except BaseException:
+            self._exchange.abandon()
+            raise
+        finally:
+            leave(token)
+        self._exchange.chunk(piece)
+        return piece
+
+    def close(self) -> None:
+        try:
+            # The client has gone before the end, but others wait for what it asked for.
+            while self._exchange.wanted():
+                try:
+                    next(self)
+                except StopIteration:
+                    break
+        finally:
+            try:
+                close = getattr(self._body, "close", None)
+                if close is not None:
+                    close()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        drive(self._exchange.close())
+
+
+class _Whole(_Closing):
+    """A body that is there as a whole, and has a length."""
+
+    def __init__(self, body: list[bytes] | tuple[bytes, ...], then: Callable[[], None]) -> None:
+        super().__init__(body, then)
+        self._length = len(body)
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class _Input:
+    """The input of a request that announced no content. An app that finds some may answer by it: not stored then."""
+
+    def __init__(self, stream: Any, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    def _noted(self, data: Any) -> Any:
+        if data:
+            self._exchange.refuse("body")
+        return data
+
+    def read(self, *args: Any) -> Any:
+        return self._noted(self._stream.read(*args))
+
+    def readline(self, *args: Any) -> Any:
+        return self._noted(self._stream.readline(*args))
+
+    def readlines(self, *args: Any) -> Any:
+        return self._noted(self._stream.readlines(*args))
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._stream:
+            yield self._noted(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
