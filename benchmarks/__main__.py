@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.cases import Comparison, Maker, asgi_hits, uncached, wsgi_hits
-from benchmarks.lines import profile
+from benchmarks.lines import SUBJECTS, profile
 from benchmarks.report import row, table, write_json
 from benchmarks.shared import l2_hits, redis_url
 
@@ -24,7 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--strict", action="store_true", help="fail where a ratio is above what it may be")
     parser.add_argument(
-        "--profile", nargs="?", const="asgi", choices=("asgi", "wsgi"), help="print a profile of the L1 hit by line"
+        "--profile",
+        nargs="?",
+        const="asgi",
+        choices=SUBJECTS,
+        help="print a profile by line instead: of a hit in L1 (asgi, the default, or wsgi), or of a way past the store",
     )
     options = parser.parse_args(argv)
     if options.profile:

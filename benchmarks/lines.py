@@ -1,6 +1,6 @@
-"""Where the time of one hit goes, line by line.
+"""Where the time of one request goes, line by line.
 
-The functions are found by watching one hit: whatever ran in tiercache is profiled, so that no list has to be kept.
+The functions are found by watching one request: whatever ran in tiercache is profiled, so that no list has to be kept.
 A line's timer costs about as much as a cheap line: read the shares, not the sums.
 """
 
@@ -11,24 +11,26 @@ import gc
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from benchmarks.apps import constant_asgi, constant_wsgi
 from benchmarks.cases import MIDDLE, cached
-from benchmarks.drive import asgi_call, wsgi_call
+from benchmarks.drive import AUTHORIZATION, asgi_call, wsgi_call
 
-Face = Literal["asgi", "wsgi"]
+Subject = Literal["asgi", "wsgi", "uncached", "credentials", "post"]
+"""A hit in L1 through one of the faces, or one of the ways past the store (ASGI)."""
+SUBJECTS = get_args(Subject)
 CALLS = 20_000
 
 
-def profile(face: Face) -> None:
-    """Print the profile of an L1 hit through one face, the functions in which most time goes last."""
+def profile(subject: Subject) -> None:
+    """Print the profile of one kind of request, the functions in which most time goes last."""
     try:
         from line_profiler import LineProfiler
     except ImportError:
         raise SystemExit("--profile needs line_profiler, which is among the development dependencies") from None
     with asyncio.Runner() as runner:
-        batch = _batch(face, runner)
+        batch = _batch(subject, runner)
         batch(100)
         profiler: Any = LineProfiler()
         for function in _functions(lambda: batch(1)):
@@ -36,12 +38,12 @@ def profile(face: Face) -> None:
         profiler.enable()
         batch(CALLS)
         profiler.disable()
-    print(f"{face.upper()} hit in L1, {MIDDLE} B, {CALLS} calls")
+    print(f"{subject}: {CALLS} calls, {MIDDLE} B")
     profiler.print_stats(sys.stdout, output_unit=1e-6, stripzeros=True, sort=True, summarize=True)
 
 
-def _batch(face: Face, runner: asyncio.Runner) -> Callable[[int], None]:
-    if face == "wsgi":
+def _batch(subject: Subject, runner: asyncio.Runner) -> Callable[[int], None]:
+    if subject == "wsgi":
         call = wsgi_call(cached(ttl="1h").wsgi(constant_wsgi(MIDDLE)))
 
         def run(n: int) -> None:
@@ -50,7 +52,10 @@ def _batch(face: Face, runner: asyncio.Runner) -> Callable[[int], None]:
 
         return run
 
-    request = asgi_call(cached(ttl="1h").asgi(constant_asgi(MIDDLE)))
+    rule = {"cache": False} if subject == "uncached" else {"ttl": "1h"}
+    fields = [AUTHORIZATION] if subject == "credentials" else []
+    method = "POST" if subject == "post" else "GET"
+    request = asgi_call(cached(**rule).asgi(constant_asgi(MIDDLE)), method, "/item", *fields)
 
     async def arun(n: int) -> None:
         for _ in range(n):

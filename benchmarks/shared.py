@@ -42,7 +42,7 @@ def redis_url() -> Iterator[str]:
 
 def forget_l1(cache: TierCache) -> Callable[[], object]:
     """Empties L1 as if the process had just started; L2 and what is known of the ledger stay."""
-    return cache.engine.memory.clear
+    return cache._engine.memory.clear
 
 
 def by_path(apps: dict[str, ASGIApp]) -> ASGIApp:

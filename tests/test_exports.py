@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
+import tomllib
 import types
-
-import pytest
+from pathlib import Path
 
 import tiercache
 
-pytestmark = pytest.mark.skipif(tiercache.__file__ is None, reason="the package has no __init__.py yet")
+PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 
 def test_the_public_names_are_sorted_and_listed_once() -> None:
@@ -38,8 +37,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    if hasattr(tiercache, "__version__"):
-        assert tiercache.__version__ == importlib.metadata.version("tiercache")
+    assert tiercache.__version__ == tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
 
 
 def test_importing_the_package_brings_no_web_framework() -> None:
