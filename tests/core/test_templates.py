@@ -187,6 +187,7 @@ def test_containment_agrees_with_trying(earlier: Template, later: Template) -> N
 @given(templates(), st.data())
 def test_a_narrower_template_is_found_to_be_covered(earlier: Template, data: st.DataObject) -> None:
     """Narrow each parameter to something it matches: the wider template must then be seen to cover the result."""
+    assume(not re.search(r"[0-9a-f]\{p\d+:uuid", earlier.text))
     narrower = {
         "str": ["{p:str}", "{p:int}", "{p:float}", "{p:uuid}", "a", "x-{p:str}.y", "{p:int}.{q:str}"],
         "int": ["{p:int}", "7", "4{p:int}"],
@@ -203,6 +204,11 @@ def test_a_narrower_template_is_found_to_be_covered(earlier: Template, data: st.
     assert covers(earlier, template(text)), (earlier.text, text)
 
 
+def test_a_comparison_that_would_take_long_is_given_up() -> None:
+    assert not covers(template("/{n:int}1{u:uuid}"), template("/7{n:int}1{u:uuid}"))
+
+
 @given(templates())
 def test_every_template_covers_itself(parsed: Template) -> None:
+    assume(not re.search(r"[0-9a-f]\{p\d+:uuid", parsed.text))
     assert covers(parsed, template(parsed.text))

@@ -10,6 +10,7 @@ Containment is decided on automata, not by comparing segments: both templates ar
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import Final, NoReturn
 
@@ -32,7 +33,8 @@ _SAMPLES: Final = {
     "path": ("", "~/7/~"),
 }
 _UUID_GROUPS: Final = (8, 4, 4, 4, 12)
-_STEPS: Final = 20_000
+_STEPS: Final = 2_000
+"""When to give up: real templates take tens of steps. What needs more is a uuid that a run of digits flows into."""
 ACCEPTED: Final = (
     "a path that starts with '/', with parameters {name} or {name:convertor}, each name once and something between "
     "two of them; convertors: str, int, float, uuid, path"
@@ -224,24 +226,26 @@ def covers(earlier: Template, later: Template) -> bool:
     outer, inner = _Automaton(earlier), _Automaton(later)
     characters = _alphabet(earlier, later)
     # Subset construction on the fly: follow `later` through every state, and with it all that `earlier` may be in.
-    pending = [(state, outer.start()) for state in inner.start()]
-    seen = set(pending)
-    while pending:
-        if len(seen) > _STEPS:
-            return False
-        state, others = pending.pop()
+    # Of the sets met at one state only the smallest count: what holds for them holds for any that contain them.
+    smallest: dict[int, list[frozenset[int]]] = {}
+    pending = deque((state, outer.start()) for state in inner.start())
+    for _ in range(_STEPS):
+        if not pending:
+            return True
+        state, others = pending.popleft()
+        met = smallest.setdefault(state, [])
+        if any(other <= others for other in met):
+            continue
+        met[:] = [other for other in met if not others <= other]
+        met.append(others)
         if state == inner.accepting and outer.accepting not in others:
             return False
         for character in characters:
             following = inner.step((state,), character)
-            if not following:
-                continue
-            beside = outer.step(others, character)
-            if not beside:
+            if following:
+                beside = outer.step(others, character)
                 # From every state of `later` some path still leads to its end.
-                return False
-            for pair in ((one, beside) for one in following):
-                if pair not in seen:
-                    seen.add(pair)
-                    pending.append(pair)
-    return True
+                if not beside:
+                    return False
+                pending.extend((one, beside) for one in following)
+    return False
