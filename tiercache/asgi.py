@@ -14,6 +14,7 @@ from typing import Any
 from tiercache.core.decisions import invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Fields, Request
+from tiercache.engine import flows
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
@@ -26,6 +27,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Line = tuple[bytes, bytes]
 
 _END: Message = {}
 _ASIDE = frozenset({"http.response.debug", "http.response.push", "http.response.early_hint"})
@@ -142,15 +145,15 @@ class ASGIMiddleware:
             await send({"type": "http.response.start", "status": entry.status, "headers": wire[1].copy()})
             await send({"type": "http.response.body", "body": entry.body})
             return
+        if engine.passes_by(request):
+            line = self._presenter.bypassing(request.bypass)
+            if request.bypass == "method" and is_unsafe(request.method):
+                await self._unsafe(request, line, scope, receive, send)
+            else:
+                await self._pass_by(line, scope, receive, send)
+            return
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
-        if request.bypass:
-            exchange.pass_by()
-            if request.bypass == "method" and is_unsafe(request.method):
-                await self._unsafe(exchange, scope, receive, send)
-            else:
-                await self._pass_by(exchange, scope, receive, send)
-            return
         try:
             answer = await adrive(exchange.open())
         except BaseException:
@@ -159,7 +162,8 @@ class ASGIMiddleware:
         if answer is not None:
             await self._reply(answer, request, send)
         elif not exchange.recording:
-            await self._pass_by(exchange, scope, receive, send)
+            line = self._presenter.forwarded(exchange.forward, exchange.detail)
+            await self._pass_by(line, scope, receive, send)
         elif exchange.flight is None:
             await self._fill(exchange, scope, receive, send)
         else:
@@ -172,8 +176,7 @@ class ASGIMiddleware:
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
 
-    async def _pass_by(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+    async def _pass_by(self, line: Line | None, scope: Scope, receive: Receive, send: Send) -> None:
         if line is None:
             await self.app(scope, receive, send)
             return
@@ -186,11 +189,12 @@ class ASGIMiddleware:
 
         await self.app(scope, receive, send_with_line)
 
-    async def _unsafe(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _unsafe(self, request: Request, line: Line | None, scope: Scope, receive: Receive, send: Send) -> None:
         """RFC 9111 §4.4. The invalidation precedes the response, so that whoever has read the response sees its effect.
 
         It is repeated when the app has returned: some apps commit only then, and a fill in between has read old data.
         """
+        self._lifecycle.ensure_running()
         fields: Fields = ()
         succeeded = False
 
@@ -199,10 +203,9 @@ class ASGIMiddleware:
             if message["type"] == "http.response.start":
                 raw = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
                 fields = tuple([(name.lower(), value) for name, value in raw])
-                succeeded = invalidates(exchange.request.method, message["status"])
+                succeeded = invalidates(request.method, message["status"])
                 if succeeded:
-                    await adrive(exchange.invalidate(fields))
-                line = self._presenter.forwarded(exchange.forward, exchange.detail)
+                    await adrive(flows.invalidate_by_request(self._engine, request, fields))
                 message = {**message, "headers": raw if line is None else [*raw, line]}
             await send(message)
 
@@ -210,7 +213,7 @@ class ASGIMiddleware:
             await self.app(scope, receive, send_after_invalidation)
         finally:
             if succeeded:
-                await adrive(exchange.invalidate(fields))
+                await adrive(flows.invalidate_by_request(self._engine, request, fields))
 
     # -- fills -------------------------------------------------------------------------------------------------------
 

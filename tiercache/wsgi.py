@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tiercache.core.decisions import invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Fields, Request
+from tiercache.engine import flows
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
@@ -25,6 +26,7 @@ Environ = dict[str, Any]
 Write = Callable[[bytes], object]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Headers = list[tuple[str, str]]
+Line = tuple[bytes, bytes]
 
 
 class StartResponse(Protocol):
@@ -151,21 +153,21 @@ class WSGIMiddleware:
             age = int(request.now - entry.born)
             wire = entry.wire
             if wire[0] != age:
-                line = _status_line(entry.status, entry.response.reason)
+                status = _status_line(entry.status, entry.response.reason)
                 headers = _native(self._presenter.hit_fields(entry, age, request.now))
-                wire = entry.wire = (age, (line, headers))
-            line, headers = wire[1]
+                wire = entry.wire = (age, (status, headers))
+            status, headers = wire[1]
             engine.stats.hits_l1 += 1
             # Fresh objects for every answer: outer middleware edits them in place.
-            start_response(line, headers.copy())
+            start_response(status, headers.copy())
             return [entry.body]
+        if engine.passes_by(request):
+            line = self._presenter.bypassing(request.bypass)
+            if request.bypass == "method" and is_unsafe(request.method):
+                return self._unsafe(request, line, environ, start_response)
+            return self._pass_by(line, environ, start_response)
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
-        if request.bypass:
-            exchange.pass_by()
-            if request.bypass == "method" and is_unsafe(request.method):
-                return self._unsafe(exchange, environ, start_response)
-            return self._pass_by(exchange, environ, start_response)
         try:
             answer = drive(exchange.open())
         except BaseException:
@@ -175,7 +177,8 @@ class WSGIMiddleware:
             return self._reply(answer, request, start_response)
         if exchange.recording:
             return _Fill(exchange, self._presenter.forwarded).run(self.app, environ, start_response)
-        return self._pass_by(exchange, environ, start_response)
+        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+        return self._pass_by(line, environ, start_response)
 
     def _reply(self, answer: Answer, request: Request, start_response: StartResponse) -> Iterable[bytes]:
         reply = self._presenter.answer(answer, request, self._engine.clock())
@@ -184,8 +187,7 @@ class WSGIMiddleware:
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
 
-    def _pass_by(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+    def _pass_by(self, line: Line | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if line is None:
             return self.app(environ, start_response)
         pair = ("Cache-Status", line[1].decode("ascii"))
@@ -196,7 +198,9 @@ class WSGIMiddleware:
 
         return self.app(environ, start_with_line)
 
-    def _unsafe(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _unsafe(
+        self, request: Request, line: Line | None, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """RFC 9111 §4.4. The invalidation precedes the response, so that whoever has read the response sees its effect.
 
         It is repeated when the response is through: some apps commit only then, and a fill in between has read old
@@ -204,21 +208,21 @@ class WSGIMiddleware:
         """
         fields: Fields = ()
         succeeded = False
-        line = self._presenter.forwarded(exchange.forward, exchange.detail)
+        self._lifecycle.ensure_running()
 
         def start_after_invalidation(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
             nonlocal fields, succeeded
-            succeeded = invalidates(exchange.request.method, int(status[:3]))
+            succeeded = invalidates(request.method, int(status[:3]))
             if succeeded:
                 fields = _fields(headers)
-                drive(exchange.invalidate(fields))
+                drive(flows.invalidate_by_request(self._engine, request, fields))
             if line is not None:
                 headers = [*headers, ("Cache-Status", line[1].decode("ascii"))]
             return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
         def again() -> None:
             if succeeded:
-                drive(exchange.invalidate(fields))
+                drive(flows.invalidate_by_request(self._engine, request, fields))
 
         try:
             return _Closing(self.app(environ, start_after_invalidation), again)

@@ -13,23 +13,28 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 from zlib import crc32
 
-Part = str | bytes | None
 Key = tuple[Any, ...]
 """The parts of a key: text, bytes, None, or a nested key."""
 
 BUCKETS = 1 << 18
 
 
-def canonical(key: Part | Key) -> bytes:
+def canonical(key: Key) -> bytes:
     """A key as bytes, one to one: a type letter and a length stand before every part, and `None` is not empty."""
-    if key is None:
-        return b"n"
-    if isinstance(key, tuple):
-        parts = b"".join([canonical(part) for part in key])
-        return b"t%d:%d:%b" % (len(key), len(parts), parts)
-    # Text of a server is latin-1 that may stand for undecodable bytes; surrogates keep those distinct.
-    data = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
-    return b"%c%d:%b" % (b"s" if isinstance(key, str) else b"b", len(data), data)
+    parts = []
+    for part in key:
+        if part is None:
+            parts.append(b"n")
+        elif isinstance(part, bytes):
+            parts.append(b"b%d:%b" % (len(part), part))
+        elif isinstance(part, str):
+            # Text of a server is latin-1 that may stand for undecodable bytes; surrogates keep those distinct.
+            data = part.encode("utf-8", "surrogatepass")
+            parts.append(b"s%d:%b" % (len(data), data))
+        else:
+            parts.append(canonical(part))
+    joined = b"".join(parts)
+    return b"t%d:%d:%b" % (len(parts), len(joined), joined)
 
 
 def storage_name(canonical_key: bytes) -> str:

@@ -29,6 +29,9 @@ from tiercache.engine.ports import Clock, LocalStore, SharedStore
 from tiercache.engine.serving import Presenter
 from tiercache.errors import TierError
 
+UNSHAREABLE_FOR = 60.0
+"""Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
+PERSONAL = "personal"
 MARKER_KEPT = 86_400.0
 """Seconds that L1 remembers by which fields a URL varies."""
 
@@ -151,6 +154,22 @@ class Engine:
         if route.cookie_names:
             cookies = picked_cookies(request.field(b"cookie") or b"", route.cookie_names)
         return (*request.full_key()[:-1], query, request.values(route.header_names), cookies, request.trusted)
+
+    def passes_by(self, request: Request) -> bool:
+        """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
+        if not request.bypass:
+            # Of this URL it is known that its answers to requests with credentials are not for sharing.
+            if not request.credential or (request.key, PERSONAL) not in self.unshareable:
+                return False
+            request.bypass = request.credential
+        self.stats.bypassed[request.bypass] += 1
+        return True
+
+    def remember_unshareable(self, request: Request) -> None:
+        """Neither look this URL up in L2 nor wait for it for a while. What is personal to one may be shared by others,
+        so that requests with credentials are remembered apart."""
+        key = (request.key, PERSONAL) if request.credential else request.key
+        self.unshareable.add(key, UNSHAREABLE_FOR)
 
     # -- what the slower paths ask -----------------------------------------------------------------------------------
 

@@ -30,8 +30,6 @@ from tiercache.engine.fill import Fill
 from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
 from tiercache.engine.serving import Answer
 
-UNSHAREABLE_FOR = 60.0
-"""Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
 ATTEMPTS = 3
 """How often a follower joins again when what its leader brought was not for it, before it calls the app."""
 
@@ -142,11 +140,6 @@ class Exchange:
         key = self.request.key
         variants = self.engine.variants(key)
         return key if variants is None else variant_key(key, variants.names, self.request.values(variants.names))
-
-    def pass_by(self) -> None:
-        """The store takes no part in this request: note why."""
-        self.forward, self.detail = decisions.forward_for(self.request.bypass)
-        self.engine.stats.bypassed[self.request.bypass] += 1
 
     def begin(self) -> Fill:
         """Note the stamp. It must be read before the app is called: a fill that an invalidation overtakes is dead."""
@@ -311,7 +304,7 @@ class Exchange:
         engine = self.engine
         engine.stats.refused[reason] += 1
         if lasting:
-            engine.unshareable.add(self.request.key, UNSHAREABLE_FOR)
+            engine.remember_unshareable(self.request)
         self.detail = self.detail or reason
         self.will_store = False
         self.abandon()
@@ -329,15 +322,3 @@ class Exchange:
         if self._share is not None:
             deadline = time.monotonic() + self.engine.settings.l2_budget
             yield from flows.keep(self.engine, self.request, self._share, deadline)
-
-    # -- unsafe methods ----------------------------------------------------------------------------------------------
-
-    def invalidate(self, fields: Fields) -> Flow[None]:
-        """Invalidate what a successful unsafe request has changed. It is queued where L2 fails, and never raises."""
-        engine = self.engine
-        deadline = time.monotonic() + engine.settings.l2_budget
-        try:
-            members = ["h:" + tag for tag in decisions.invalidated_by(self.request, fields)]
-            yield from flows.invalidate(engine, members, False, deadline)
-        except Exception as error:
-            engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")

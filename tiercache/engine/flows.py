@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiercache.core.codec import VaryMarker, decode, encode
+from tiercache.core.decisions import invalidated_by
 from tiercache.core.entries import Entry
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.ledger import Message, SyncPage
-from tiercache.core.messages import Request, StoredResponse
+from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.engine.effects import Fetch, Flow, Invalidate, Keep, Sync, Wait
 from tiercache.engine.flights import RELEASED
 from tiercache.errors import CodecError, TierError
@@ -152,6 +153,19 @@ def invalidate(
     if any(behind):
         yield from catch_up(engine, time.monotonic() + engine.settings.l2_budget)
     return messages, None
+
+
+def invalidate_by_request(engine: Engine, request: Request, fields: Fields) -> Flow[None]:
+    """Invalidate what a successful unsafe request has changed; `fields` are its response's (RFC 9111 §4.4).
+
+    It is queued where L2 fails, and never raises.
+    """
+    deadline = time.monotonic() + engine.settings.l2_budget
+    try:
+        members = ["h:" + tag for tag in invalidated_by(request, fields)]
+        yield from invalidate(engine, members, False, deadline)
+    except Exception as error:
+        engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")
 
 
 def replay(engine: Engine, deadline: float) -> Flow[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tiercache.core.conditional import Condition, evaluate, not_modified_fields
+from tiercache.core.decisions import REASONS, forward_for
 from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.messages import Request
@@ -41,6 +42,8 @@ class Presenter:
         self._stats = stats
         self._age = age
         self._cache_status = cache_status
+        bypassing = {reason: forwarded_value(*forward_for(reason), stored=False) for reason in REASONS}
+        self._bypassing = {reason: (CACHE_STATUS, value) for reason, value in bypassing.items()}
 
     def fields(self, entry: Entry, age: int, status: bytes) -> Pairs:
         """The fields of an entry at an age in whole seconds, with the given `Cache-Status`."""
@@ -92,6 +95,10 @@ class Presenter:
         if request.method == "HEAD":
             body = b""
         return Reply(status, reason, headers, body)
+
+    def bypassing(self, reason: str) -> tuple[bytes, bytes] | None:
+        """The `Cache-Status` line of a response in which the store took no part; None where none is wanted."""
+        return self._bypassing[reason] if self._cache_status else None
 
     def forwarded(self, forward: str, detail: str, *, stored: bool = False) -> tuple[bytes, bytes] | None:
         """The `Cache-Status` line of a response that comes from the app; None where none is wanted."""
