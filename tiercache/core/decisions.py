@@ -28,6 +28,7 @@ REASONS = {
     "credential": "the request carries another field that is a credential",
     "range": "the request asks for a part that the store cannot give",
     "condition": "the request has a condition that the store cannot answer",
+    "remembered": "no rule covers this URL, and a moment ago its answer was not for sharing",
     "status": "the status is not stored without the app's explicit word",
     "no-store": "the response says no-store",
     "private": "the response says private",

@@ -31,7 +31,6 @@ from tiercache.errors import TierError
 
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
-PERSONAL = "personal"
 MARKER_KEPT = 86_400.0
 """Seconds that L1 remembers by which fields a URL varies."""
 
@@ -78,6 +77,7 @@ class Engine:
         self.presenter = Presenter(self.stats, age=settings.age, cache_status=settings.cache_status)
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
+        self.passing: Memo[tuple[Key, str]] = Memo(clock)
         self.ledger = Ledger(
             bound=settings.staleness_bound, epoch="~" + secrets.token_hex(8), shared=shared is not None
         )
@@ -158,18 +158,23 @@ class Engine:
     def passes_by(self, request: Request) -> bool:
         """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
         if not request.bypass:
-            # Of this URL it is known that its answers to requests with credentials are not for sharing.
-            if not request.credential or (request.key, PERSONAL) not in self.unshareable:
+            if (request.key, request.credential) not in self.passing:
                 return False
-            request.bypass = request.credential
+            request.bypass = request.credential or "remembered"
         self.stats.bypassed[request.bypass] += 1
         return True
 
-    def remember_unshareable(self, request: Request) -> None:
-        """Neither look this URL up in L2 nor wait for it for a while. What is personal to one may be shared by others,
-        so that requests with credentials are remembered apart."""
-        key = (request.key, PERSONAL) if request.credential else request.key
-        self.unshareable.add(key, UNSHAREABLE_FOR)
+    def remember_unshareable(self, request: Request, *, expected: bool) -> None:
+        """For a while, neither look this URL up in L2 nor wait for it.
+
+        Where a rule or a decorator expects its answers to be stored, they are looked at all the same, and the first
+        that may be stored is. Where only the app's own words could make one so, and for requests with credentials,
+        the store steps aside altogether.
+        """
+        if expected and not request.credential:
+            self.unshareable.add(request.key, UNSHAREABLE_FOR)
+        else:
+            self.passing.add((request.key, request.credential), UNSHAREABLE_FOR)
 
     # -- what the slower paths ask -----------------------------------------------------------------------------------
 

@@ -304,7 +304,8 @@ class Exchange:
         engine = self.engine
         engine.stats.refused[reason] += 1
         if lasting:
-            engine.remember_unshareable(self.request)
+            expected = self.request.route.is_rule or (self._fill is not None and self._fill.declared is not None)
+            engine.remember_unshareable(self.request, expected=expected)
         self.detail = self.detail or reason
         self.will_store = False
         self.abandon()
