@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tiercache.core.templates import Template, covers
+from tiercache.core.templates import Template, contains, covers
 from tiercache.errors import ConfigError
 
 MEMBERS = {
@@ -143,6 +143,7 @@ def test_a_bad_template_is_named_with_what_is_accepted(text: str, why: str) -> N
 )
 def test_shadowed(earlier: str, later: str) -> None:
     assert covers(template(earlier), template(later))
+    assert contains(template(earlier), template(later))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +163,19 @@ def test_shadowed(earlier: str, later: str) -> None:
         ("/a-{x}.html", "/{a}.html"),
         ("/{a}.{b}", "/{x:float}"),
         ("/{a}/x", "/{rest:path}/x"),
+        ("/{a}-{b}", "/{a}-/{b}"),
+        ("/{a}", "/{a}/"),
+        ("/{n:int}.{m:int}", "/{x:float}"),
+        ("/{n:int}-{m:int}", "/{n:int}.{m:int}"),
+        ("/0{s}", "/{n:int}"),
+        ("/{r:path}0", "/{r:path}"),
         ("/7{y:int}", "/{x:int}"),
         ("/{p:path}~-{q}", "/{s}-b{t}"),  # the samples agree, and no beginning of a path tells them apart
     ],
 )
 def test_not_shadowed(earlier: str, later: str) -> None:
     assert not covers(template(earlier), template(later))
+    assert not contains(template(earlier), template(later))
 
 
 @given(templates())
@@ -179,7 +187,9 @@ def test_a_template_matches_what_it_is_made_of(parsed: Template) -> None:
 @settings(max_examples=300)
 @given(templates(), templates())
 def test_containment_agrees_with_trying(earlier: Template, later: Template) -> None:
-    if covers(earlier, later):
+    covered = contains(earlier, later)
+    assert covers(earlier, later) is covered
+    if covered:
         assert all(earlier.regex.fullmatch(path) for path in members(later))
 
 
