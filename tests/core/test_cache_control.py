@@ -60,6 +60,7 @@ RESPONSE: list[tuple[str, tuple[bytes, ...], CacheControl]] = [
     ("9111-1.2.2-leading-zeros", (b"max-age=003600",), says(max_age=3600)),
     # Numbers
     ("9111-1.2.2-2^31", (b"max-age=2147483648",), says(max_age=MAX_DELTA)),
+    ("9111-1.2.2-just-above-2^31", (b"max-age=2147483649",), says(max_age=MAX_DELTA)),
     ("9111-1.2.2-overflow", (b"max-age=99999999999",), says(max_age=MAX_DELTA)),
     ("9111-1.2.2-long-overflow", (b"max-age=" + b"9" * 20_000,), says(max_age=MAX_DELTA)),
     ("9111-4.2.1-zero", (b"max-age=0",), says(max_age=0)),

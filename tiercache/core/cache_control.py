@@ -233,8 +233,7 @@ def _structured_argument(name: bytes, item: object) -> tuple[bool, Argument]:
     RFC 9213 §2.1 infers a type for each argument and asks that no other be coerced to it: such a value is malformed.
     """
     if name in _LIFETIMES:
-        whole = isinstance(item, int) and not isinstance(item, bool)
-        return True, str(item).encode() if whole else _MALFORMED
+        return True, str(item).encode() if type(item) is int else _MALFORMED
     if item is False:  # `no-store=?0`: neither allowed nor meant as the directive
         return False, None
     if item is True:
