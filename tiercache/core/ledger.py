@@ -121,11 +121,15 @@ class Stamped(Protocol):
 class _View:
     """One history as far as it is known: an epoch keeps its object, and another epoch gets another one."""
 
-    __slots__ = ("epoch", "floor", "members", "prune_at", "seq")
+    __slots__ = ("epoch", "floor", "members", "paged", "prune_at", "seq")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.seq = 0
+        """Everything that any number up to this one did is here."""
+        self.paged = 0
+        """What an unfinished sync has brought: the records whose *last* number is up to this one. Not yet `seq`, since
+        a member of such a number that was raised again comes on a later page."""
         self.floor = 0
         self.members: dict[str, int] = {}
         self.prune_at = _PRUNE_MIN
@@ -280,7 +284,7 @@ class Ledger:
         with self._lock:
             # An attach that broke off half way goes on from its last page.
             view = self._incoming or self._view
-            return SyncRequest(view.epoch, view.seq, sent)
+            return SyncRequest(view.epoch, max(view.seq, view.paged), sent)
 
     def synced(self, request: SyncRequest, page: SyncPage) -> bool:
         """Apply one page. True: complete, and trust runs until `request.sent + bound`.
@@ -301,10 +305,12 @@ class Ledger:
                 self.trusted_until = -inf
                 incoming = self._incoming = _View(page.epoch)
             target = view if incoming is None else incoming
-            if request.epoch == target.epoch and request.seen > target.seq:
+            if request.epoch == target.epoch and request.seen > max(target.seq, target.paged):
                 return False  # it continues a copy of that history that has been given up
             changed = target.merge(page.records, page.floor)
-            target.seq = max(target.seq, page.head if page.complete else page.last)
+            target.paged = max(target.paged, page.last)
+            if page.complete:
+                target.seq = max(target.seq, page.head)
             if page.complete and target is not view:
                 self._view, self._incoming = target, None
                 changed = True

@@ -1,0 +1,135 @@
+"""Purges that the shared tier has not confirmed, and the replies to one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.core.ledger_values import Entry, attached, message, page
+from tiercache.core import ledger as ledger_module
+from tiercache.core.ledger import BATCH, Unconfirmed
+
+
+class TestTheReplyToOnesOwnPurge:
+    def test_counts_as_heard(self) -> None:
+        ledger = attached(4)
+        assert ledger.answered(message(5, "h:t:a")) is False
+        assert not ledger.alive(Entry(number=4))
+        assert ledger.heard(message(5, "h:t:a")) is False
+        assert not ledger.pending()
+
+    def test_of_another_epoch_it_is_held_until_the_mirror_has_caught_up(self) -> None:
+        ledger = attached(4)
+        assert ledger.answered(message(1, "h:t:a", epoch="F")) is True
+        assert not ledger.alive(Entry(number=4, mark=0))
+        (item,) = ledger.pending()
+        assert item.members == ("h:t:a",)
+        assert ledger.synced(ledger.sync_request(101.0), page(1, ("h:t:a", 1), epoch="F"))
+        assert ledger.confirmed(item, message(2, "h:t:a", epoch="F")) is False
+        assert not ledger.pending()
+        assert ledger.alive(Entry(epoch="F", number=2))
+
+    def test_of_another_epoch_everything_is_held_too(self) -> None:
+        ledger = attached(4)
+        ledger.answered(message(1, epoch="F", floor=1))
+        assert not ledger.alive(Entry(number=4, mark=0, tags=()))
+
+
+class TestBars:
+    def test_bar_everything_older_from_whatever_tier_but_not_later_own_fills(self) -> None:
+        ledger = attached(4)
+        own = Entry(number=4, mark=ledger.mark)
+        assert ledger.alive(own)
+        ledger.bar(["h:t:a"])
+        assert own.checked != ledger.version
+        assert not ledger.alive(own)
+        assert not ledger.alive(Entry(number=99, mark=-1))
+        assert ledger.alive(Entry(number=4, mark=ledger.mark))
+        assert ledger.alive(Entry(number=4, mark=-1, tags=("t:b",)))
+
+    def test_of_everything(self) -> None:
+        ledger = attached(4)
+        ledger.bar([], everything=True)
+        assert not ledger.alive(Entry(number=4, mark=0, tags=()))
+        assert ledger.alive(Entry(number=4, mark=ledger.mark, tags=()))
+        assert ledger.pending() == (Unconfirmed((), True, 1),)
+
+    def test_survive_a_change_of_epoch(self) -> None:
+        ledger = attached(4)
+        ledger.bar(["h:t:a"])
+        ledger.synced(ledger.sync_request(101.0), page(0, epoch="F"))
+        assert not ledger.alive(Entry(epoch="F", number=0, mark=-1))
+
+    def test_the_queue_merges_and_keeps_order(self) -> None:
+        ledger = attached()
+        ledger.bar(["h:t:a", "h:t:b"])
+        ledger.bar(["h:t:c"])
+        ledger.bar(["h:t:a"])
+        assert ledger.pending() == (Unconfirmed(("h:t:a", "h:t:b", "h:t:c"), False, 3),)
+
+    def test_a_purge_of_everything_swallows_those_before_it(self) -> None:
+        ledger = attached()
+        ledger.bar(["h:t:a"])
+        ledger.bar([], everything=True)
+        ledger.bar(["h:t:b"])
+        assert ledger.pending() == (Unconfirmed((), True, 3), Unconfirmed(("h:t:b",), False, 3))
+
+    def test_the_queue_comes_in_batches(self) -> None:
+        ledger = attached()
+        members = [f"h:t:{i}" for i in range(BATCH * 2 + 1)]
+        ledger.bar(members)
+        items = ledger.pending()
+        assert [len(item.members) for item in items] == [BATCH, BATCH, 1]
+        assert [member for item in items for member in item.members] == members
+
+    def test_the_queue_is_bounded(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr(ledger_module, "PENDING_LIMIT", 10)
+        ledger = attached()
+        for i in range(10):
+            ledger.bar([f"h:t:{i}"])
+        assert ledger.alive(Entry(tags=("t:x",)))
+        ledger.bar(["h:t:10"])
+        assert ledger.pending() == (Unconfirmed((), True, 11),)
+        assert not ledger.alive(Entry(tags=("t:x",)))
+
+    def test_a_confirmation_lifts_them_and_kills_what_began_before_it(self) -> None:
+        ledger = attached(4)
+        ledger.bar(["h:t:a"])
+        (item,) = ledger.pending()
+        assert ledger.confirmed(item, message(5, "h:t:a")) is False
+        assert ledger.pending() == ()
+        assert not ledger.alive(Entry(number=4, mark=-1))
+        assert ledger.alive(Entry(number=5, mark=-1))
+
+    def test_a_confirmation_over_a_gap_lifts_them_too(self) -> None:
+        ledger = attached(4)
+        ledger.bar(["h:t:a"])
+        (item,) = ledger.pending()
+        assert ledger.confirmed(item, message(9, "h:t:a")) is True
+        assert ledger.pending() == ()
+        assert not ledger.alive(Entry(number=8, mark=-1))
+
+    def test_of_everything_are_lifted(self) -> None:
+        ledger = attached(4)
+        ledger.bar([], everything=True)
+        (item,) = ledger.pending()
+        ledger.confirmed(item, message(5, floor=5))
+        assert ledger.pending() == ()
+        assert not ledger.alive(Entry(number=4, mark=-1, tags=()))
+        assert ledger.alive(Entry(number=5, mark=-1, tags=()))
+
+    def test_what_was_barred_again_meanwhile_stays(self) -> None:
+        ledger = attached(4)
+        ledger.bar(["h:t:a", "h:t:b"])
+        (item,) = ledger.pending()
+        ledger.bar(["h:t:a"])
+        ledger.confirmed(item, message(5, "h:t:a", "h:t:b"))
+        assert ledger.pending() == (Unconfirmed(("h:t:a",), False, 2),)
+        assert not ledger.alive(Entry(number=5, mark=-1))
+
+    def test_a_reply_of_another_epoch_lifts_nothing(self) -> None:
+        ledger = attached(4)
+        ledger.bar(["h:t:a"])
+        (item,) = ledger.pending()
+        assert ledger.confirmed(item, message(1, "h:t:a", epoch="F")) is True
+        assert ledger.pending() == (item,)
+        assert not ledger.alive(Entry(number=4, mark=-1))
