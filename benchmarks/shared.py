@@ -126,6 +126,7 @@ def l2_hits(runner: asyncio.Runner, url: str, resources: ExitStack) -> Iterator[
         )
 
     pages = Pages(url, f"{tag}w")
+    resources.callback(pages.cache.close)
     sync_app = pages.wsgi()
     for path in (f"/{SMALL}", f"/{MIDDLE}"):
         size = PATHS[path]
