@@ -15,6 +15,8 @@ REVALIDATE = b"max-age=0, must-revalidate"
 _MAX_AGE = re.compile(rb"(?i)^\s*max-age\s*=")
 _QUOTED_COMMA = re.compile(rb',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
+_SETS: dict[frozenset[bytes], frozenset[bytes]] = {}
+
 
 class Edge:
     """The fields of one response as L0 gets them: those that never change, and those that depend on its age."""
@@ -97,6 +99,8 @@ def edge_for(
             directives, browser = b", ".join([*kept, b"max-age=%d" % lifetime]), None
     if cdn_ttl is not None:
         replaced.add(b"cdn-cache-control")
+    # A few sets serve all entries.
     dropped = frozenset(replaced)
+    dropped = _SETS.setdefault(dropped, dropped)
     fixed = tuple([pair for pair in fields if pair[0] not in dropped])
     return Edge(fixed, directives, browser, cdn_ttl, dropped)

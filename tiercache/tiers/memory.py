@@ -70,8 +70,12 @@ def _bytes_of(value: Any) -> int:
     """`value` and what it holds, for the few kinds of value that keys and markers are made of."""
     held: Any = ()
     if isinstance(value, (tuple, list)):
-        held = value
-    elif isinstance(value, dict):
+        # Keys are flat but for a part or two, and this is done once for every entry.
+        size = sys.getsizeof(value)
+        for part in value:
+            size += _bytes_of(part) if isinstance(part, (tuple, list, dict)) else sys.getsizeof(part)
+        return size
+    if isinstance(value, dict):
         held = chain(value, value.values())
     elif isinstance(value, Struct):
         held = [getattr(value, name) for name in value.__struct_fields__]
@@ -81,7 +85,7 @@ def _bytes_of(value: Any) -> int:
 def size_of(key: Hashable, value: Any) -> int:
     """The bytes that storing `value` under `key` takes.
 
-    Of an L1 entry, which is whatever has a `response`: the response to the last field, and the rendered header fields
+    Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the rendered header fields
     although they appear with the first hit only. Of a marker: what it holds, as far as tuples, dicts and Structs go.
 
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
@@ -92,6 +96,8 @@ def size_of(key: Hashable, value: Any) -> int:
     if not isinstance(response, StoredResponse):
         return size + _bytes_of(value)
     size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
+    edge = value.edge
+    size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
     size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
     size += _SLOT * len(response.tags) + sum(map(sys.getsizeof, response.tags))
     for name, text in response.fields:
