@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tiercache.core.credentials import Credentials
 from tiercache.core.messages import Request
-from tiercache.core.routes import Route
+from tiercache.core.policy import Policy
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since")
 DEFAULT_PORTS = {"http": b"80", "https": b"443"}
@@ -107,7 +107,7 @@ class RequestRules:
         """A request without any of these fields, and without repeated ones, needs no closer look."""
 
 
-def examine(request: Request, route: Route, rules: RequestRules) -> None:
+def examine(request: Request, policy: Policy, rules: RequestRules) -> None:
     """The closer look at a request with watched fields: sets `bypass`, `credential`, `conditional` and `trusted`."""
     special = request.special
     # 1. Two Host lines, or a change of protocol: not for a cache to interpret (RFC 9110 §7.2, §7.8).
@@ -131,13 +131,13 @@ def examine(request: Request, route: Route, rules: RequestRules) -> None:
         values = request.values(rules.trusted)
         request.trusted = values if any(value is not None for value in values) else ()
     # 4. Credentials.
-    credential = rules.credentials.credential_header(special, route.header_names)
+    credential = rules.credentials.credential_header(special, policy.header_names)
     if credential is not None:
         request.credential = "authorization" if credential == b"authorization" else "credential"
     elif (
         b"cookie" in special
-        and route.policy.cookies != "ignore"
-        and rules.credentials.credential_cookie(request.field(b"cookie") or b"", route.cookie_names)
+        and policy.cookies != "ignore"
+        and rules.credentials.credential_cookie(request.field(b"cookie") or b"", policy.cookie_names)
     ):
         request.credential = "cookie"
     # 5. RFC 9110 §13, §14: what asks for less than the whole response. RFC 9111 §4.3.2: two of the conditions are for

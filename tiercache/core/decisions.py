@@ -131,8 +131,8 @@ def may_store(
     if b"*" in vary or len(vary) > MAX_VARY:
         return Verdict("vary", lasting=True)
     kept = storable(fields, control.withheld)
-    droppable = {name.encode() for name in policy.drop_cookies}
-    kept = tuple([(n, v) for n, v in kept if n != b"set-cookie" or v.partition(b"=")[0].strip() not in droppable])
+    drop = policy.drop_names
+    kept = tuple([(n, v) for n, v in kept if n != b"set-cookie" or v.partition(b"=")[0].strip() not in drop])
     if any(name in (b"set-cookie", b"set-cookie2") for name, _ in kept):
         return Verdict("set-cookie", lasting=True)
     if (joined(fields, b"content-type") or b"").lower().startswith(b"text/event-stream"):

@@ -47,7 +47,7 @@ def variant_key(primary: Key, names: tuple[bytes, ...], values: tuple[bytes | No
     return (primary, names, values)
 
 
-def picked_query(query: bytes, names: frozenset[bytes]) -> bytes | tuple[bytes, ...]:
+def picked_query(query: bytes, names: tuple[bytes, ...]) -> bytes | tuple[bytes, ...]:
     """The parameters of a query that count, as they were sent and in their order.
 
     Names are compared decoded, as an app would read them. A query with `;` counts whole: some parsers split there

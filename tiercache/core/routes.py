@@ -27,23 +27,7 @@ class Route:
     Raises `ConfigError` for a template that cannot be read, and for a tag that names a parameter it does not have.
     """
 
-    __slots__ = (
-        "_regex",
-        "_tags",
-        "cacheable",
-        "cookie_names",
-        "header_names",
-        "is_rule",
-        "l1",
-        "l2",
-        "literal",
-        "params",
-        "parsed",
-        "plain_key",
-        "policy",
-        "query_names",
-        "template",
-    )
+    __slots__ = ("_regex", "_tags", "is_rule", "literal", "params", "parsed", "policy", "template")
 
     parsed: Template | None
     """None for the route of what no rule matches."""
@@ -52,18 +36,6 @@ class Route:
     """False only for the route of what no rule matches: `RouteTable.unmatched`."""
     literal: bool
     """One path and no other."""
-    cacheable: bool
-    l1: bool
-    l2: bool
-    """Whether the tier is used."""
-    plain_key: bool
-    """The whole URL is the key, and nothing else."""
-    query_names: frozenset[bytes] | None
-    """The parameters that count; None where the rule does not name any."""
-    header_names: tuple[bytes, ...]
-    """Request fields whose values are part of the key, lower-case."""
-    cookie_names: tuple[bytes, ...]
-    """Cookies whose values are part of the key; they do not count as credentials."""
 
     def __init__(self, template: str, policy: Policy | None = None) -> None:
         self.template = template
@@ -100,14 +72,6 @@ class Route:
 
     def _apply(self, policy: Policy) -> None:
         self.policy = policy
-        self.cacheable = policy.cache
-        self.l1 = policy.cache and "l1" in policy.tiers
-        self.l2 = policy.cache and "l2" in policy.tiers
-        self.query_names = frozenset(n.encode() for n in policy.query) if isinstance(policy.query, tuple) else None
-        self.header_names = tuple(name.lower().encode() for name in policy.headers)
-        named = policy.cookies if isinstance(policy.cookies, tuple) else ()
-        self.cookie_names = tuple(name.encode() for name in named)
-        self.plain_key = policy.query is None and not self.header_names and not self.cookie_names
         # Most routes have tags without parameters, or none: nothing is left to do per request.
         constant = not any(placeholders(tag) for tag in policy.tags)
         self._tags = fill_tags(policy.tags, {}) if constant else None

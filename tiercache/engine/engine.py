@@ -100,17 +100,18 @@ class Engine:
         if method != "GET" and method != "HEAD":
             request.bypass = "method"
             return None
-        if not route.cacheable:
+        policy = route.policy
+        if not policy.cache:
             request.bypass = "route"
             return None
         if request.special:
-            examine(request, route, self.rules)
+            examine(request, policy, self.rules)
             if request.bypass:
                 return None
-        if route.plain_key and not request.trusted:
+        if policy.plain_key and not request.trusted:
             request.key = key = request.full_key()
         else:
-            request.key = key = self._picked_key(request, route)
+            request.key = key = self._picked_key(request, policy)
         entry = self._lookup(key)
         if entry is None:
             return None
@@ -143,17 +144,17 @@ class Engine:
         return self.failing and self.ledger.isolated_ok(entry, now, entry.isolated_ttl)
 
     @staticmethod
-    def _picked_key(request: Request, route: Route) -> Key:
+    def _picked_key(request: Request, policy: Policy) -> Key:
         """The key where a rule picks what counts. Its parts stand in fixed places, so that no two rules' keys meet."""
         query: Any = request.query()
-        if route.policy.query == "ignore":
+        if policy.query == "ignore":
             query = None
-        elif route.query_names is not None:
-            query = picked_query(query, route.query_names)
+        elif policy.query is not None:
+            query = picked_query(query, policy.query_names)
         cookies: Any = None
-        if route.cookie_names:
-            cookies = picked_cookies(request.field(b"cookie") or b"", route.cookie_names)
-        return (*request.full_key()[:-1], query, request.values(route.header_names), cookies, request.trusted)
+        if policy.cookie_names:
+            cookies = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)
+        return (*request.full_key()[:-1], query, request.values(policy.header_list), cookies, request.trusted)
 
     def passes_by(self, request: Request) -> bool:
         """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
@@ -267,7 +268,7 @@ class Engine:
             variants = self.learn(key, names)
             key = variant_key(key, variants.names, request.values(variants.names))
             self._count_variant(variants, key)
-        if route.l1:
+        if policy.l1:
             self.memory.store(key, entry, self.size_of(key, entry), entry.keep_until)
         return entry
 

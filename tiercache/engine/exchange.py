@@ -239,7 +239,7 @@ class Exchange:
         self.recording = False
         engine.unshareable.discard(request.key)
         engine.stats.stored += 1
-        if request.route.l2 and engine.shared is not None:
+        if self._policy.l2 and engine.shared is not None:
             variants = engine.variants(request.key) if response.vary else None
             if variants is None or not variants.full:
                 self._share = response

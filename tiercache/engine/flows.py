@@ -35,7 +35,7 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     One round trip; two for a URL that varies and that this process has not met yet.
     """
     store = engine.shared
-    if store is None or not request.route.l2 or engine.clock() >= engine.ledger.trusted_until:
+    if store is None or not request.route.policy.l2 or engine.clock() >= engine.ledger.trusted_until:
         return None
     key = request.key
     variants = engine.variants(key)
