@@ -86,7 +86,8 @@ def size_of(key: Hashable, value: Any) -> int:
     """The bytes that storing `value` under `key` takes.
 
     Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
-    rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples, dicts and Structs go.
+    rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples,
+    dicts and Structs go.
 
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
     belongs to the route is not counted, nor what the allocator rounds up.
