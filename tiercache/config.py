@@ -186,7 +186,8 @@ class Settings(Validated):
     enabled: bool
 
     def __init__(self, *, url: str | None = None, **settings: Unpack[CacheSettings]) -> None:
-        self._load({"url": url, **cast("dict[str, Any]", settings)}, "TierCache")
+        given = cast("dict[str, Any]", settings)
+        self._load(given if url is None else {"url": url, **given}, "TierCache")
 
     def _load(self, settings: Mapping[str, Any], where: str) -> None:
         url = settings.get("url")
