@@ -68,6 +68,10 @@ imports: $(STAMP) ## Check that imports run downwards only
 docs-check: $(STAMP) ## Run every code block of the README and docs/
 	$(BIN)/python -m pytest tests/docs $(ARGS)
 
+.PHONY: reference
+reference: $(STAMP) ## Write the pages of docs/reference/ that are made from the code
+	$(BIN)/python -m tools.reference $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## Measure the cache against bare apps, in ratios within one run
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,170 @@
+"""The reference pages that are made from the tables in the code: `python -m tools.reference` writes them.
+
+`--check` writes nothing, and ends with 1 if a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tiercache.config import Settings
+from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
+from tiercache.core.decisions import REASONS
+from tiercache.core.policy import Policy
+from tiercache.core.validation import DURATION, SIZE, Setting
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
+_MADE = "<!-- Made by `make reference` from the tables in the code. Change it there. -->"
+
+_SETTINGS = """\
+# Settings of a cache
+
+The arguments of `TierCache`. Flask reads each of them from `app.config` too, as `TIERCACHE_` and the name in upper
+case. A value that is not accepted raises `ConfigError` when the app starts, with the name, the value and what is
+accepted.
+
+`TIERCACHE_DISABLED=1` in the environment lets every request through to the app, unless `enabled` is given.
+"""
+
+_POLICY = """\
+# Settings of a route
+
+The arguments of `cache.route(template, ...)` and of `Policy(...)`, and, where the last column says so, of
+`@cache.cached(...)` beside a view. A setting that picks the key cannot stand beside a view: a request is looked up
+before the view is reached.
+
+Where several speak, the strongest wins, setting by setting: what the view says while it runs (`tiercache.ttl`,
+`tiercache.no_store`, response headers), then the rule, then the decorator. `tags` and `invalidates` are united.
+
+In this version nothing acts on `stale_while_revalidate`, `stale_if_error` and `client_directives` yet: they are
+checked, and what has expired is made anew while the request waits.
+"""
+
+_STATUS = """\
+# Cache-Status
+
+Every HTTP response carries a `Cache-Status` field (RFC 9211), unless `cache_status=False`.
+
+| value | meaning |
+|---|---|
+| `tiercache; hit; ttl=42; detail=l1` | from this process; fresh for another 42 s |
+| `tiercache; hit; ttl=42; detail=l2` | from Redis, and now in this process too |
+| `tiercache; fwd=miss; stored` | the app answered, and its response was stored |
+| `tiercache; fwd=miss; collapsed; ttl=42` | another request had called the app already, and this one waited for it |
+| `tiercache; fwd=miss; detail=<reason>` | the app answered, and the response was not stored, for the reason given |
+| `tiercache; fwd=request; detail=<reason>` | it asks for a part or has a condition, and nothing stored can answer it |
+| `tiercache; fwd=bypass; detail=<reason>` | the store took no part, for the reason given |
+| `tiercache; fwd=method` | the method is neither GET nor HEAD |
+
+`Age` beside a hit is the age of the stored response in whole seconds.
+
+## Reasons
+
+What `detail` may say, and what the counters `bypassed` and `refused` of [`stats()`](metrics.md) count by.
+"""
+
+_CREDENTIALS = """\
+## Fields that are credentials
+
+A request that has one of them is personal. `credential_headers` adds to the list. Nothing takes from it, but a rule
+whose `headers` names a field puts it into the key instead.
+"""
+
+_COOKIES = """\
+## Cookies that are no credential
+
+`*` at the end stands for any rest. `ignore_cookies` adds to the list.
+"""
+
+_UNITS = f"""\
+## Durations and sizes
+
+A duration is {DURATION.accepted}. A size is {SIZE.accepted}.
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _accepted(setting: Setting) -> str:
+    words = setting.kind.accepted
+    return words.replace(DURATION.accepted, "a duration").replace(SIZE.accepted, "a size")
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, str):
+        return f'`"{default}"`'
+    return f"`{list(default)!r}`" if isinstance(default, tuple) else f"`{default!r}`"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *(list(map(_cell, row)) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _row(setting: Setting) -> list[str]:
+    return [f"`{setting.name}`", _shown(setting.default), setting.doc, _accepted(setting)]
+
+
+def settings_page() -> str:
+    table = _table(("setting", "default", "meaning", "accepted"), map(_row, Settings.settings()))
+    return (
+        f"{_MADE}\n\n{_SETTINGS}\n{table}\n{_UNITS}\n"
+        f"{_CREDENTIALS}\n{_names(CREDENTIAL_HEADERS)}\n{_COOKIES}\n{_names(IGNORED_COOKIES)}"
+    )
+
+
+def _names(names: Iterable[str]) -> str:
+    lines, line = [], ""
+    for word in (f"`{name}`" for name in names):
+        if line and len(line) + len(word) > 110:
+            lines.append(line)
+            line = ""
+        line += f"{' ' if line else ''}{word}"
+    return "".join(f"{line}\n" for line in [*lines, line])
+
+
+def policy_page() -> str:
+    rows = [[*_row(setting), "" if setting.early else "yes"] for setting in Policy.settings()]
+    table = _table(("setting", "default", "meaning", "accepted", "beside a view"), rows)
+    return f"{_MADE}\n\n{_POLICY}\n{table}\n{_UNITS}"
+
+
+def status_page() -> str:
+    rows = ([f"`{reason}`", meaning] for reason, meaning in REASONS.items())
+    return f"{_MADE}\n\n{_STATUS}\n{_table(('reason', 'meaning'), rows)}"
+
+
+def pages() -> dict[str, str]:
+    """The generated pages by the name of their file in `docs/reference/`."""
+    return {"settings.md": settings_page(), "policy.md": policy_page(), "cache-status.md": status_page()}
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """The names of the pages in `folder` that are missing, or not what they would be made now."""
+    return [
+        name
+        for name, page in pages().items()
+        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != page
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    outdated = stale()
+    if "--check" in arguments:
+        for name in outdated:
+            print(f"docs/reference/{name} is not up to date: make reference")
+        return 1 if outdated else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in outdated:
+        (FOLDER / name).write_text(pages()[name], encoding="utf-8")
+        print(f"docs/reference/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
