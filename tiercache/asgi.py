@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from tiercache.core.decisions import invalidates, is_unsafe
 from tiercache.core.keys import Key
-from tiercache.core.messages import Fields, Request
+from tiercache.core.messages import Request
 from tiercache.engine import flows
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
@@ -52,13 +53,13 @@ class ASGIRequest(Request):
         self.bypass = self.credential = self.conditional = ""
         self.trusted = ()
         if len(self._fields) != len(headers):
-            self._join(headers)
+            self._join(headers, watched)
         elif watched.isdisjoint(self._fields):
             self.special = ()
         else:
             self.special = watched & self._fields.keys()
 
-    def _join(self, headers: Any) -> None:
+    def _join(self, headers: Any, watched: frozenset[bytes]) -> None:
         joined: dict[bytes, bytes] = {}
         repeated = set()
         for name, value in headers:
@@ -69,7 +70,7 @@ class ASGIRequest(Request):
             else:
                 joined[name] = value
         self._fields = joined
-        self.special = repeated | joined.keys()
+        self.special = repeated | (watched & joined.keys())
 
     def full_key(self) -> Key:
         scope = self.scope
@@ -92,7 +93,8 @@ class ASGIRequest(Request):
 
     def target(self) -> bytes:
         raw: bytes | None = self.scope.get("raw_path")
-        return raw if raw is not None else self.path.encode("utf-8", "surrogatepass")
+        # Encoded once more where it has been decoded: a percent sign in it is not the start of an octet.
+        return raw if raw is not None else quote(self.path, errors="surrogatepass").encode()
 
     def query(self) -> bytes:
         query: bytes = self.scope.get("query_string", b"")
@@ -116,6 +118,7 @@ class ASGIMiddleware:
         self._watched = engine.rules.watched
         self._prefix = engine.prefix
         self._presenter = engine.presenter
+        self._match = engine.routes.match
         # The event loop keeps only weak references to tasks.
         self._detached: set[asyncio.Task[None]] = set()
 
@@ -129,6 +132,10 @@ class ASGIMiddleware:
         engine = self._engine
         if not engine.enabled:
             await self.app(scope, receive, send)
+            return
+        if not self._match(scope["path"]).policy.cache and not is_unsafe(scope["method"]):
+            engine.stats.bypassed["route"] += 1
+            await self._pass_by(self._presenter.bypassing("route"), scope, receive, send)
             return
         request = ASGIRequest(scope, self._watched, self._prefix)
         entry = engine.hit(request)
@@ -195,25 +202,24 @@ class ASGIMiddleware:
         It is repeated when the app has returned: some apps commit only then, and a fill in between has read old data.
         """
         self._lifecycle.ensure_running()
-        fields: Fields = ()
-        succeeded = False
+        changed: list[str] = []
 
         async def send_after_invalidation(message: Message) -> None:
-            nonlocal fields, succeeded
+            nonlocal changed
             if message["type"] == "http.response.start":
                 raw = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-                fields = tuple([(name.lower(), value) for name, value in raw])
-                succeeded = invalidates(request.method, message["status"])
-                if succeeded:
-                    await adrive(flows.invalidate_by_request(self._engine, request, fields))
+                if invalidates(request.method, message["status"]):
+                    fields = tuple([(name.lower(), value) for name, value in raw])
+                    changed = flows.changed_by(self._engine, request, fields)
+                    await adrive(flows.invalidate_quietly(self._engine, changed))
                 message = {**message, "headers": raw if line is None else [*raw, line]}
             await send(message)
 
         try:
             await self.app(scope, receive, send_after_invalidation)
         finally:
-            if succeeded:
-                await adrive(flows.invalidate_by_request(self._engine, request, fields))
+            if changed:
+                await adrive(flows.invalidate_quietly(self._engine, changed))
 
     # -- fills -------------------------------------------------------------------------------------------------------
 
@@ -260,7 +266,7 @@ class ASGIMiddleware:
 
     async def _lead(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """A fill that others may wait for, in its own task; this one hands on to the client what the app sends."""
-        client = _Client(exchange, receive, self._engine.settings.max_body)
+        client = _Client(exchange, receive)
         task = asyncio.get_running_loop().create_task(self._fill_for(client, exchange, scope))
         try:
             while True:
@@ -314,10 +320,9 @@ class ASGIMiddleware:
 class _Client:
     """The client of a fill that runs in another task: a queue that holds no more than what may be stored anyway."""
 
-    def __init__(self, exchange: Exchange, receive: Receive, limit: int) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive) -> None:
         self._exchange = exchange
         self._receive = receive
-        self._limit = limit
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
@@ -329,7 +334,7 @@ class _Client:
         """What to send next; `_END` when the app is done."""
         message = await self._queue.get()
         self._held -= len(message.get("body", b""))
-        if self._held <= self._limit:
+        if self._held <= self._exchange.limit:
             self._room.set()
         return message
 
@@ -339,7 +344,7 @@ class _Client:
             return
         self._held += len(message.get("body", b""))
         self._queue.put_nowait(message)
-        if self._held > self._limit:
+        if self._held > self._exchange.limit:
             self._room.clear()
             await self._room.wait()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from tiercache.core.decisions import invalidates, is_unsafe
 from tiercache.core.keys import Key
@@ -34,8 +35,6 @@ class StartResponse(Protocol):
 
 
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-_REASONS = {200: "OK", 206: "Partial Content", 304: "Not Modified", 416: "Range Not Satisfiable"}
 
 
 def _environ_name(name: bytes) -> str:
@@ -100,7 +99,8 @@ class WSGIRequest(Request):
 
     def target(self) -> bytes:
         path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
-        return path.encode("latin-1", "replace")
+        # The server has decoded it; encoded once more, a percent sign in it is not taken for the start of an octet.
+        return quote(path, encoding="latin-1", errors="replace").encode()
 
     def query(self) -> bytes:
         query: str = self.environ.get("QUERY_STRING", "")
@@ -119,7 +119,13 @@ class WSGIRequest(Request):
 
 
 def _status_line(status: int, reason: bytes) -> str:
-    return f"{status} {reason.decode('latin-1') or _REASONS.get(status, 'Unknown')}"
+    return f"{status} {reason.decode('latin-1')}"
+
+
+def _status_code(line: str) -> int:
+    """0 for what is no status: that is the server's to refuse."""
+    code = line[:3]
+    return int(code) if code.isascii() and code.isdigit() else 0
 
 
 def _native(pairs: Pairs) -> Headers:
@@ -128,6 +134,11 @@ def _native(pairs: Pairs) -> Headers:
 
 def _fields(headers: Headers) -> Fields:
     return tuple([(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers])
+
+
+def _call(start_response: StartResponse, status: str, headers: Headers, exc_info: ExcInfo | None) -> Write:
+    # Without failure with two arguments: that is all that some servers and middlewares take.
+    return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
 
 class WSGIMiddleware:
@@ -193,8 +204,7 @@ class WSGIMiddleware:
         pair = ("Cache-Status", line[1].decode("ascii"))
 
         def start_with_line(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
-            headers = [*headers, pair]
-            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+            return _call(start_response, status, [*headers, pair], exc_info)
 
         return self.app(environ, start_with_line)
 
@@ -206,29 +216,33 @@ class WSGIMiddleware:
         It is repeated when the response is through: some apps commit only then, and a fill in between has read old
         data.
         """
-        fields: Fields = ()
-        succeeded = False
+        changed: list[str] = []
         self._lifecycle.ensure_running()
 
         def start_after_invalidation(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
-            nonlocal fields, succeeded
-            succeeded = invalidates(request.method, int(status[:3]))
-            if succeeded:
-                fields = _fields(headers)
-                drive(flows.invalidate_by_request(self._engine, request, fields))
+            nonlocal changed
+            if invalidates(request.method, _status_code(status)):
+                changed = flows.changed_by(self._engine, request, _fields(headers))
+                drive(flows.invalidate_quietly(self._engine, changed))
             if line is not None:
                 headers = [*headers, ("Cache-Status", line[1].decode("ascii"))]
-            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+            return _call(start_response, status, headers, exc_info)
 
         def again() -> None:
-            if succeeded:
-                drive(flows.invalidate_by_request(self._engine, request, fields))
+            if changed:
+                drive(flows.invalidate_quietly(self._engine, changed))
 
         try:
             return _Closing(self.app(environ, start_after_invalidation), again)
         except BaseException:
             again()
             raise
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 class _Closing:
@@ -243,9 +257,7 @@ class _Closing:
 
     def close(self) -> None:
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+            _close(self._body)
         finally:
             self._then()
 
@@ -270,23 +282,23 @@ class _Fill:
         token = enter(self._fill)
         try:
             body = app(environ, self._start)
+            if self._started and not exchange.recording:
+                # Nothing of it is kept: the server may have the app's own object, and send a file by sendfile.
+                self._end()
+                return body
+            if isinstance(body, (list, tuple)) and self._started:
+                # The server learns the length from these, and writes a Content-Length.
+                for piece in body:
+                    exchange.chunk(piece)
+                exchange.complete()
+                return _Whole(body, self._end)
+            self._body = body
+            self._pieces = iter(body)
         except BaseException:
             self._end()
             raise
         finally:
             leave(token)
-        if self._started and not exchange.recording:
-            # Nothing of it is kept, so that the server may have the app's own object: a file can go out by sendfile.
-            self._end()
-            return body
-        self._body = body
-        if isinstance(body, (list, tuple)) and self._started:
-            # The server learns the length from these, and writes a Content-Length.
-            for piece in body:
-                exchange.chunk(piece)
-            exchange.complete()
-            return _Whole(body, self._end)
-        self._pieces = iter(body)
         return self
 
     def _start(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
@@ -296,7 +308,7 @@ class _Fill:
             exchange.refuse("incomplete")
         self._started = True
         fields = _fields(headers)
-        edge = exchange.started(int(status[:3]), status[4:].encode("latin-1"), fields)
+        edge = exchange.started(_status_code(status), status[4:].encode("latin-1"), fields)
         if edge is not None:
             replaced = edge.replaced - {b"age"}
             headers = [pair for pair in headers if pair[0].lower().encode("latin-1") not in replaced]
@@ -304,10 +316,7 @@ class _Fill:
         line = self._forwarded(exchange.forward, exchange.detail, stored=exchange.will_store)
         if line is not None:
             headers = [*headers, ("Cache-Status", line[1].decode("ascii"))]
-        if exc_info is None:
-            write = self._start_response(status, headers)
-        else:
-            write = self._start_response(status, headers, exc_info)
+        write = _call(self._start_response, status, headers, exc_info)
 
         def recorded_write(data: bytes) -> None:
             exchange.chunk(data)
@@ -344,9 +353,7 @@ class _Fill:
                     break
         finally:
             try:
-                close = getattr(self._body, "close", None)
-                if close is not None:
-                    close()
+                _close(self._body)
             finally:
                 self._end()
 
@@ -357,16 +364,16 @@ class _Fill:
 class _Whole(_Closing):
     """A body that is there as a whole, and has a length."""
 
-    def __init__(self, body: list[bytes] | tuple[bytes, ...], then: Callable[[], None]) -> None:
-        super().__init__(body, then)
-        self._length = len(body)
+    _body: list[bytes] | tuple[bytes, ...]
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._body)
 
 
 class _Input:
     """The input of a request that announced no content. An app that finds some may answer by it: not stored then."""
+
+    _READING = frozenset({"read", "readline", "readlines", "readinto", "readinto1", "read1"})
 
     def __init__(self, stream: Any, exchange: Exchange) -> None:
         self._stream = stream
@@ -377,18 +384,12 @@ class _Input:
             self._exchange.refuse("body")
         return data
 
-    def read(self, *args: Any) -> Any:
-        return self._noted(self._stream.read(*args))
-
-    def readline(self, *args: Any) -> Any:
-        return self._noted(self._stream.readline(*args))
-
-    def readlines(self, *args: Any) -> Any:
-        return self._noted(self._stream.readlines(*args))
-
     def __iter__(self) -> Iterator[bytes]:
         for line in self._stream:
             yield self._noted(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        attribute = getattr(self._stream, name)
+        if name not in self._READING:
+            return attribute
+        return lambda *args: self._noted(attribute(*args))

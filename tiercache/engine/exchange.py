@@ -20,6 +20,7 @@ from collections.abc import Hashable
 
 from tiercache.core import decisions
 from tiercache.core.edge_headers import Edge
+from tiercache.core.fields import NEVER_STORED
 from tiercache.core.keys import bucket_of, canonical, url_tag, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
@@ -42,7 +43,6 @@ class Exchange:
         "_fill",
         "_generated",
         "_head",
-        "_limit",
         "_policy",
         "_share",
         "_size",
@@ -51,6 +51,7 @@ class Exchange:
         "engine",
         "flight",
         "forward",
+        "limit",
         "recording",
         "request",
         "will_store",
@@ -70,7 +71,8 @@ class Exchange:
         self._fill: Fill | None = None
         self._verdict: decisions.Verdict | None = None
         self._policy: Policy = request.route.policy
-        self._limit = 0
+        self.limit = engine.settings.max_body
+        """Bytes that a stored body may have; the policy in force decides when the head has come."""
         self._head: tuple[int, bytes] = (0, b"")
         self._generated = 0.0
         self._body: list[bytes] = []
@@ -181,7 +183,7 @@ class Exchange:
         engine, fill = self.engine, self._fill
         assert fill is not None
         self._policy = policy = engine.policy_for(self.request.route, fill.declared)
-        self._limit = engine.max_body(policy)
+        self.limit = engine.max_body(policy)
         verdict = decisions.may_store(
             self.request,
             status,
@@ -191,7 +193,7 @@ class Exchange:
             elapsed=engine.clock() - fill.began,
             chosen_ttl=fill.ttl,
             refusal=fill.refusal,
-            max_body=self._limit,
+            max_body=self.limit,
             targets=engine.targets,
         )
         if verdict.refusal:
@@ -201,6 +203,10 @@ class Exchange:
         self._head = (status, reason)
         self._generated = engine.clock() - verdict.initial_age
         self.will_store = True
+        stored = {name for name, _ in verdict.fields} | NEVER_STORED
+        if any(name not in stored for name, _ in fields):
+            # What is not stored of it is meant for this client alone, so that this is no answer for L0 to share.
+            return None
         return engine.edge(fields, policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
 
     def chunk(self, data: bytes) -> None:
@@ -208,7 +214,7 @@ class Exchange:
         if not self.recording or not data:
             return
         self._size += len(data)
-        if self._size > self._limit:
+        if self._size > self.limit:
             self.refuse("too-large", lasting=True)
             return
         self._body.append(bytes(data))

@@ -155,15 +155,21 @@ def invalidate(
     return messages, None
 
 
-def invalidate_by_request(engine: Engine, request: Request, fields: Fields) -> Flow[None]:
-    """Invalidate what a successful unsafe request has changed; `fields` are its response's (RFC 9111 §4.4).
+def changed_by(engine: Engine, request: Request, fields: Fields) -> list[str]:
+    """What a successful unsafe request has changed, as members of the ledger; `fields` are its response's."""
+    try:
+        return ["h:" + tag for tag in invalidated_by(request, fields)]
+    except Exception as error:
+        engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")
+        return []
 
-    It is queued where L2 fails, and never raises.
-    """
+
+def invalidate_quietly(engine: Engine, members: Sequence[str]) -> Flow[None]:
+    """Invalidate on behalf of a request: within its budget for L2, queued where that fails, and never raising."""
     deadline = time.monotonic() + engine.settings.l2_budget
     try:
-        members = ["h:" + tag for tag in invalidated_by(request, fields)]
-        yield from invalidate(engine, members, False, deadline)
+        if members:
+            yield from invalidate(engine, members, False, deadline)
     except Exception as error:
         engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")
 

@@ -52,6 +52,8 @@ class _Node:
 _FLOAT = sys.getsizeof(1.5)
 _INT = sys.getsizeof(2**40)
 _SLOT = 8
+_BYTES = sys.getsizeof(b"")
+_TEXT = sys.getsizeof("a") - 1
 _PAIR = sys.getsizeof((b"", b"")) + _SLOT
 
 # In the store: the node with its two numbers, its slot in the dict (which is between a third and two thirds full), its
@@ -92,15 +94,18 @@ def size_of(key: Hashable, value: Any) -> int:
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
     belongs to the route is not counted, nor what the allocator rounds up.
     """
-    size = _PER_ITEM + _bytes_of(key)
     response = getattr(value, "response", None)
     if not isinstance(response, StoredResponse):
-        return size + _bytes_of(value)
+        return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
+    # The parts of the key once more as the bytes of the whole key, which every response carries: their lengths need
+    # not be asked for one by one.
+    parts = len(key) if isinstance(key, tuple) else 1
+    size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
     size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
     edge = value.edge
     size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
     size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
-    size += _SLOT * len(response.tags) + sum(map(sys.getsizeof, response.tags))
+    size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
     for name, text in response.fields:
         size += _PER_FIELD + len(name) + len(text)
     for extra in (response.reason, response.etag, response.last_modified, response.vary, response.declared):
