@@ -233,10 +233,11 @@ class WSGIMiddleware:
                 drive(flows.invalidate_quietly(self._engine, changed))
 
         try:
-            return _Closing(self.app(environ, start_after_invalidation), again)
+            body = self.app(environ, start_after_invalidation)
         except BaseException:
             again()
             raise
+        return _Whole(body, again) if isinstance(body, (list, tuple)) else _Closing(body, again)
 
 
 def _close(body: Iterable[bytes]) -> None:
