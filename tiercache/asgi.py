@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from tiercache.core.decisions import invalidates, is_unsafe
+from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.engine import flows
@@ -108,6 +108,20 @@ class ASGIRequest(Request):
         return self._fields.get(name)
 
 
+def _with_line(send: Send, line: Line | None) -> Send:
+    """`send` for a response of which nothing but one more field is ours."""
+    if line is None:
+        return send
+
+    # A plain function that hands on the awaitable: a coroutine of its own would cost more than all the rest here.
+    def send_with_line(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), line]}
+        return send(message)
+
+    return send_with_line
+
+
 class ASGIMiddleware:
     """`app` with a cache in front. Made by `TierCache.asgi`."""
 
@@ -133,9 +147,9 @@ class ASGIMiddleware:
         if not engine.enabled:
             await self.app(scope, receive, send)
             return
-        if not self._match(scope["path"]).policy.cache and not is_unsafe(scope["method"]):
+        if not self._match(scope["path"]).policy.cache and scope["method"] in SAFE_METHODS:
             engine.stats.bypassed["route"] += 1
-            await self._pass_by(self._presenter.bypassing("route"), scope, receive, send)
+            await self.app(scope, receive, _with_line(send, self._presenter.bypassing("route")))
             return
         request = ASGIRequest(scope, self._watched, self._prefix)
         entry = engine.hit(request)
@@ -157,7 +171,7 @@ class ASGIMiddleware:
             if request.bypass == "method" and is_unsafe(request.method):
                 await self._unsafe(request, line, scope, receive, send)
             else:
-                await self._pass_by(line, scope, receive, send)
+                await self.app(scope, receive, _with_line(send, line))
             return
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
@@ -170,7 +184,7 @@ class ASGIMiddleware:
             await self._reply(answer, request, send)
         elif not exchange.recording:
             line = self._presenter.forwarded(exchange.forward, exchange.detail)
-            await self._pass_by(line, scope, receive, send)
+            await self.app(scope, receive, _with_line(send, line))
         elif exchange.flight is None:
             await self._fill(exchange, scope, receive, send)
         else:
@@ -182,19 +196,6 @@ class ASGIMiddleware:
         await send({"type": "http.response.body", "body": reply.body})
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
-
-    async def _pass_by(self, line: Line | None, scope: Scope, receive: Receive, send: Send) -> None:
-        if line is None:
-            await self.app(scope, receive, send)
-            return
-
-        # A plain function that hands on the awaitable: a coroutine of its own would cost more than all the rest here.
-        def send_with_line(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), line]}
-            return send(message)
-
-        await self.app(scope, receive, send_with_line)
 
     async def _unsafe(self, request: Request, line: Line | None, scope: Scope, receive: Receive, send: Send) -> None:
         """RFC 9111 §4.4. The invalidation precedes the response, so that whoever has read the response sees its effect.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from tiercache.core.decisions import invalidates, is_unsafe
+from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Fields, Request
 from tiercache.engine import flows
@@ -151,12 +151,16 @@ class WSGIMiddleware:
         self._watched = Watched(engine.rules.watched)
         self._prefix = engine.prefix
         self._presenter = engine.presenter
+        self._match = engine.routes.match
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         engine = self._engine
         if not engine.enabled:
             return self.app(environ, start_response)
         request = WSGIRequest(environ, self._watched, self._prefix)
+        if not self._match(request.path).policy.cache and request.method in SAFE_METHODS:
+            engine.stats.bypassed["route"] += 1
+            return self._pass_by(self._presenter.bypassing("route"), environ, start_response)
         entry = engine.hit(request)
         if entry is not None:
             if request.conditional or request.method == "HEAD":
