@@ -287,6 +287,14 @@ def test_paths_of_any_bytes(cache: TierCache, path: str) -> None:
     assert status_of(serve(wrapped, path + "x")) == b"tiercache; fwd=miss; stored"
 
 
+def test_a_purge_by_url_finds_a_path_with_a_percent_sign_in_it(cache: TierCache) -> None:
+    wrapped = cache.wsgi(app_with(lambda: [b"ok"]))
+    serve(wrapped, "/p/caf\xc3\xa9%41")
+    assert status_of(serve(wrapped, "/p/caf\xc3\xa9%41")) == HIT
+    cache.purge(urls="http://x/p/caf%C3%A9%2541")
+    assert status_of(serve(wrapped, "/p/caf\xc3\xa9%41")) == b"tiercache; fwd=miss; stored"
+
+
 def test_the_mount_point_is_part_of_path_and_key(cache: TierCache) -> None:
     wrapped = cache.wsgi(app_with(lambda: [b"ok"]))
     serve(wrapped, "/1", SCRIPT_NAME="/p")

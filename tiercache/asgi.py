@@ -34,6 +34,7 @@ Line = tuple[bytes, bytes]
 _END: Message = {}
 _ASIDE = frozenset({"http.response.debug", "http.response.push", "http.response.early_hint"})
 """Messages that are not part of the response itself."""
+_ENDINGS = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _PATIENCE = 0.5
 """Seconds between two looks at whether anybody still waits for a fill whose client has left."""
 
@@ -311,7 +312,7 @@ class ASGIMiddleware:
             return message
 
         async def stopping_send(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            if message["type"] in _ENDINGS:
                 await self._lifecycle.astop()
             await send(message)
 
