@@ -70,6 +70,7 @@ class TestValues:
         def calls() -> dict[str, int]:
             return {name: row["calls"] for name, row in client.info("commandstats").items()}
 
+        tier.get("a", soon())
         before = calls()
         tier.get("a", soon())
         tier.get("a", soon())
@@ -89,6 +90,7 @@ class TestRejections:
         ]
         if values:
             calls += [lambda: tier.get("a", soon()), lambda: tier.listen(soon())]
+            calls += [lambda: tier.set("a", b"x" * 5_000_000, 1_000, soon())]
         for call in calls:
             with pytest.raises(TierRejected, match=match) as caught:
                 call()

@@ -277,6 +277,8 @@ class TestNoReplyForAnother:
     ) -> None:
         with Proxy(redis_server.port) as proxy:
             tier = open_tier(proxy.url)
+            assert tier.get("a", soon()) is None
+            assert await tier.aget("a", soon()) is None
             proxy.on_reply = lambda data: data + b"$3\r\nold\r\n"
             assert tier.get("a", soon()) is None
             assert await tier.aget("a", soon()) is None

@@ -75,7 +75,7 @@ def parse_url(url: str, setting: str = "url") -> Address:
     options.pop("connection_class", None)
     where = options["path"] if parts.scheme == "unix" else f"{options.get('host', 'localhost')}:{port or 6379}"
     options |= {
-        # Redis 2 replies need no greeting on connect: one round trip less on each new connection.
+        # The older reply format: replies come as plain values, and no HELLO is needed to agree on it.
         "protocol": 2,
         "socket_timeout": None,
         "socket_connect_timeout": None,
@@ -196,7 +196,9 @@ def _greeting(connection: sio.AbstractConnection | aio.AbstractConnection) -> li
         commands.append(("CLIENT", "SETNAME", connection.client_name))
     if connection.db:
         commands.append(("SELECT", connection.db))
-    return commands
+    # A server that wants a password refuses a long command half-way and hangs up, and the hanging up may overtake the
+    # reason. To a short question it gives the reason.
+    return commands or [("PING",)]
 
 
 def _unread(parser: Any) -> bool:
@@ -227,10 +229,9 @@ class BoundedConnection(sio.AbstractConnection):
         wire: Any = self
         wire._parser.on_connect(self)
         commands = _greeting(self)
-        if commands:
-            wire.send_packed_command(wire.pack_commands(commands), check_health=False)
-            for _ in commands:
-                wire.read_response()
+        wire.send_packed_command(wire.pack_commands(commands), check_health=False)
+        for _ in commands:
+            wire.read_response()
 
     def exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Send a command, connecting if need be, and read its reply, all before `deadline`."""
@@ -308,10 +309,9 @@ class AsyncConnection(aio.AbstractConnection):
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         self._parser.on_connect(self)  # type: ignore[no-untyped-call]
         commands = _greeting(self)
-        if commands:
-            await self.send_packed_command(self.pack_commands(commands), check_health=False)
-            for _ in commands:
-                await self.read_response()
+        await self.send_packed_command(self.pack_commands(commands), check_health=False)
+        for _ in commands:
+            await self.read_response()
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         self.drop()

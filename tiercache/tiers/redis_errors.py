@@ -36,8 +36,7 @@ def translate(error: BaseException, where: str) -> TierError:
     """
     text = str(error) or type(error).__name__
     # Errors inside a script arrive as text before Redis 7: "ERR Error running script ...: -OOM command not allowed".
-    # A long command is refused without its login as "Protocol error: unauthenticated multibulk length".
-    if "authentication required" in text.lower() or "unauthenticated" in text:
+    if "authentication required" in text.lower():
         return TierRejected(f"Redis at {where} asks for a password and the URL has none: redis://:PASSWORD@host")
     if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
         return TierRejected(f"Redis at {where} refused the user or password of the URL ({text})")
