@@ -203,6 +203,8 @@ class Exchange:
         self._head = (status, reason)
         self._generated = engine.clock() - verdict.initial_age
         self.will_store = True
+        # Of a request with a credential only the app's word could tell that the store takes part.
+        self.forward, self.detail = "miss", ""
         stored = {name for name, _ in verdict.fields} | NEVER_STORED
         if any(name not in stored for name, _ in fields):
             # What is not stored of it is meant for this client alone, so that this is no answer for L0 to share.
