@@ -197,7 +197,11 @@ class WSGIMiddleware:
 
     def _reply(self, answer: Answer, request: Request, start_response: StartResponse) -> Iterable[bytes]:
         reply = self._presenter.answer(answer, request, self._engine.clock())
-        start_response(_status_line(reply.status, reply.reason), _native(reply.headers))
+        headers = _native(reply.headers)
+        if reply.status == 416:
+            # Strict servers expect the field on every status that may have content.
+            headers.append(("Content-Type", "text/plain"))
+        start_response(_status_line(reply.status, reply.reason), headers)
         return [reply.body] if reply.body else []
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
@@ -244,12 +248,6 @@ class WSGIMiddleware:
         return _Whole(body, again) if isinstance(body, (list, tuple)) else _Closing(body, again)
 
 
-def _close(body: Iterable[bytes]) -> None:
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
-
-
 class _Closing:
     """A body with something to do after it."""
 
@@ -262,7 +260,9 @@ class _Closing:
 
     def close(self) -> None:
         try:
-            _close(self._body)
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
         finally:
             self._then()
 
@@ -357,10 +357,7 @@ class _Fill:
                 except StopIteration:
                     break
         finally:
-            try:
-                _close(self._body)
-            finally:
-                self._end()
+            _Closing(self._body, self._end).close()
 
     def _end(self) -> None:
         drive(self._exchange.close())
