@@ -101,6 +101,12 @@ def test_every_method_is_in_the_api_with_its_parameters(name: str) -> None:
     assert [one for one in parameters if not re.search(rf"\b{one}\b", said)] == []
 
 
+def test_every_argument_of_a_purge_has_a_row() -> None:
+    said = section("reference/api.md", "TierCache.purge")
+    arguments = [one for one in inspect.signature(TierCache.purge).parameters if one != "self"]
+    assert [one for one in arguments if f"| `{one}` |" not in said] == []
+
+
 def test_every_field_of_a_receipt_is_in_the_api() -> None:
     said = section("reference/api.md", "PurgeReceipt")
     assert [field for field in PurgeReceipt._fields if f"| `{field}` |" not in said] == []
