@@ -174,7 +174,7 @@ class TestPools:
             tier.close()
         """
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "always", "-c", textwrap.dedent(program)],
+            [sys.executable, "-W", "always", "-c", textwrap.dedent(program)],
             capture_output=True,
             text=True,
             timeout=50,
