@@ -144,7 +144,7 @@ def pages() -> dict[str, str]:
     return {"settings.md": settings_page(), "policy.md": policy_page(), "cache-status.md": status_page()}
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
+def stale(folder: Path) -> list[str]:
     """The names of the pages in `folder` that are missing, or not what they would be made now."""
     return [
         name
@@ -153,15 +153,16 @@ def stale(folder: Path = FOLDER) -> list[str]:
     ]
 
 
-def main(arguments: list[str]) -> int:
-    outdated = stale()
+def main(arguments: list[str], folder: Path = FOLDER) -> int:
+    """Write what is not up to date; with `--check`, only say so. Returns the exit code."""
+    outdated = stale(folder)
     if "--check" in arguments:
         for name in outdated:
             print(f"docs/reference/{name} is not up to date: make reference")
         return 1 if outdated else 0
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in outdated:
-        (FOLDER / name).write_text(pages()[name], encoding="utf-8")
+        (folder / name).write_text(pages()[name], encoding="utf-8")
         print(f"docs/reference/{name}")
     return 0
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.clock import Hands
 from tests.parity.faces import FACES, Face, Origin
+from tests.servers import RedisServer
 from tiercache import TierCache
 
 RULE: Mapping[str, Mapping[str, Any]] = {"/p/{id}": {"ttl": "10m", "tags": ["p:{id}"]}}
@@ -50,3 +51,32 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     world = World(request.param)
     yield world
     world.close()
+
+
+@pytest.fixture(scope="session")
+def one_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(one_redis: RedisServer) -> str:
+    """An empty server."""
+    assert one_redis.ask("FLUSHALL") == "+OK"
+    return one_redis.url
+
+
+class Pair:
+    """Two looks at one store: what `fill` has stored, `read` finds in its own memory or, in another process, in L2."""
+
+    def __init__(self, world: World, tier: str, url: str) -> None:
+        self._world, self.tier, self._url = world, tier, url
+
+    def __call__(self, origin: Origin, **options: Any) -> tuple[Face, Face]:
+        fill = self._world.face(origin, self._url, **options)
+        return fill, fill if self.tier == "l1" else self._world.face(origin, self._url, **options)
+
+
+@pytest.fixture(params=["l1", "l2"])
+def pair(request: pytest.FixtureRequest, world: World, redis_url: str) -> Pair:
+    return Pair(world, request.param, redis_url)

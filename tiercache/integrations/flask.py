@@ -44,8 +44,7 @@ class FlaskTierCache:
 
     def __init__(self, app: Flask | None = None, cache: TierCache | None = None) -> None:
         if cache is not None and not isinstance(cache, TierCache):
-            accepted = "a TierCache, or None to make one from app.config"
-            raise ConfigError("FlaskTierCache: cache", redacted(cache), accepted)
+            raise ConfigError("FlaskTierCache: cache", redacted(cache), "a TierCache; None: made from app.config")
         self._given = cache
         # Weak: a test run makes many apps, and each cache is held by its own app.
         self._caches: WeakSet[TierCache] = WeakSet() if cache is None else WeakSet([cache])

@@ -1,0 +1,180 @@
+"""The processes of the demonstration: workers, Redis, and the end of them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tools.redis_server import RedisServer, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTUP = 30.0
+"""Seconds that a worker may take to answer."""
+
+
+class StartFailed(Exception):
+    """A process ended, or did not answer in time; the message has what it wrote."""
+
+
+def starlette_command(port: int) -> list[str]:
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    quiet = ["--log-level", "warning", "--timeout-keep-alive", "75"]
+    return [sys.executable, "-m", "uvicorn", "examples.starlette_app.app:app", *place, *quiet]
+
+
+def flask_command(port: int) -> list[str]:
+    place = ["--bind", f"127.0.0.1:{port}", "--config", "python:examples.demo.gunicorn_conf"]
+    return [sys.executable, "-m", "gunicorn", "examples.flask_app.app:create_app()", *place]
+
+
+class Worker:
+    """One process that serves a shop on a port of its own."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.port = port
+        self.log = log
+
+    def answers(self) -> bool:
+        """Whether it serves yet; `StartFailed` if it has ended."""
+        if self.process.poll() is not None:
+            raise StartFailed(f"{self.name} ended with code {self.process.returncode}:\n{self.said()}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
+                sock.sendall(b"HEAD /account HTTP/1.1\r\nHost: ready\r\nConnection: close\r\n\r\n")
+                return sock.recv(12) == b"HTTP/1.1 200"
+        except OSError:
+            return False
+
+    def said(self) -> str:
+        """The end of what it wrote."""
+        return self.log.read_text(errors="replace")[-2000:].strip() or "(it wrote nothing)"
+
+
+class Processes:
+    """Starts processes and ends every one of them on the way out, however that is taken.
+
+    Each gets a process group of its own, so that a server's children end with it. A guard outside does the same should
+    this process itself be killed.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._guard: subprocess.Popen[str] | None = None
+        self.directory = Path()
+
+    def __enter__(self) -> Self:
+        directory = tempfile.TemporaryDirectory(prefix="tiercache-demo-", ignore_cleanup_errors=True)
+        self.directory = Path(self._stack.enter_context(directory))
+        guard = [sys.executable, "-m", "examples.demo.guard"]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+        self._stack.callback(self._dismiss, self._guard)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A second Ctrl-C must not cut the end short.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._stack.close()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def worker(
+        self, name: str, command: Callable[[int], list[str]], environment: Mapping[str, str], port: int | None = None
+    ) -> Worker:
+        """Start a worker; `port` is taken if it is free. It may not answer yet: `wait_for`."""
+        if port is None or not _is_free(port):
+            port = free_port()
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command(port),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                start_new_session=True,
+            )
+        self._stack.callback(self._end, process)
+        self._tell(f"+{process.pid}")
+        return Worker(name, process, port, log)
+
+    def redis(self) -> RedisServer:
+        """Start a Redis server."""
+        server = RedisServer()
+        self._stack.callback(server.close)
+        self.start_redis(server)
+        return server
+
+    def start_redis(self, server: RedisServer) -> None:
+        server.start()
+        self._tell(f"+{server.pid}")
+
+    def kill_redis(self, server: RedisServer) -> None:
+        pid = server.pid
+        server.kill()
+        self._tell(f"-{pid}")
+
+    @staticmethod
+    def wait_for(workers: list[Worker]) -> None:
+        """Return when all answer; `StartFailed` if one does not."""
+        end = time.monotonic() + STARTUP
+        waiting = list(workers)
+        while waiting:
+            waiting = [worker for worker in waiting if not worker.answers()]
+            if waiting and time.monotonic() > end:
+                raise StartFailed(f"{waiting[0].name} did not answer in {STARTUP:g} s:\n{waiting[0].said()}")
+            time.sleep(0.05)
+
+    def _tell(self, line: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.write(line + "\n")
+            self._guard.stdin.flush()
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        _signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+        # Whatever of the group is left: a child that outlived its parent, or all of them.
+        _signal_group(process.pid, signal.SIGKILL)
+        process.wait(5)
+        self._tell(f"-{process.pid}")
+
+    @staticmethod
+    def _dismiss(guard: subprocess.Popen[str]) -> None:
+        if guard.stdin is not None:
+            guard.stdin.close()
+        guard.wait(10)
+
+
+def _signal_group(group: int, how: signal.Signals) -> None:
+    try:
+        os.killpg(group, how)
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        pass
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,217 @@
+"""What the demonstration does with the shops, and what it expects."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+
+from examples.demo.processes import Processes, Worker
+from examples.demo.updates import Staleness, cents_of, measure
+from examples.demo.visitor import HOST, Reply, Visitor
+from tools.redis_server import RedisServer
+
+ISOLATED = 5.0
+"""Seconds: `isolated_ttl` of the product pages, in the `caching.py` of both shops."""
+SLACK = 2.0
+"""Seconds that a busy machine may add before a promise counts as broken."""
+BEHIND = 0.2
+"""Seconds: pages are written to Redis behind the answer."""
+
+
+class Story:
+    """Each step prints what was asked and what came back, and notes what was not as it should be."""
+
+    def __init__(self, processes: Processes, workers: list[Worker], server: RedisServer | None, updates: int) -> None:
+        self._processes = processes
+        self._server = server
+        self._updates = updates
+        self._visitors = [Visitor(worker.name, worker.port) for worker in workers]
+        self._starlette, self._flask = self._visitors[:2], self._visitors[2:]
+        # Of their own: a connection carries one request at a time, and the visitors ask without a pause.
+        self._editors = [Visitor(worker.name, worker.port) for worker in workers[2:]]
+        self._failures: list[str] = []
+        self._began = time.monotonic()
+
+    def tell(self) -> int:
+        """The exit code: 0 if everything held."""
+        print(
+            f"  every request below carries the same Host, {HOST}, and goes to the worker that is named\n\n"
+            "A line is a request: worker, path, status, time, what Cache-Status says (RFC 9211), and that in words."
+        )
+        steps: list[Callable[[], None]] = [self._tiers, self._not_shared, self._update]
+        if self._server is not None:
+            steps += [self._outage, self._update_in_outage, self._return]
+        for number, step in enumerate(steps, 1):
+            print(f"\n{number}. {step.__doc__}")
+            try:
+                step()
+            except (OSError, HTTPException, ValueError) as error:
+                self._expect(False, f"step {number} broke off: {type(error).__name__}: {error}")
+                break
+        if self._server is None:
+            print("\nThe steps without Redis were left out: the one that REDIS_URL names is not ours to stop.")
+        for visitor in (*self._visitors, *self._editors):
+            visitor.close()
+        seconds = time.monotonic() - self._began
+        if self._failures:
+            print(f"\nNOT as promised ({seconds:.0f} s):")
+            for failure in self._failures:
+                print(f"  {failure}")
+            return 1
+        print(f"\nEverything held ({seconds:.0f} s).")
+        return 0
+
+    # -- steps: each docstring is the heading that a reader sees ---------------------------------------------------
+
+    def _tiers(self) -> None:
+        """The same page, from the app, from Redis and from memory"""
+        for first, second in (self._starlette, self._flask):
+            self._show(first, "/products/1", "the app makes it", "fwd=miss; stored")
+            time.sleep(BEHIND)
+            self._show(second, "/products/1", "Redis has it from the other process", "detail=l2")
+            self._show(second, "/products/1", "now in its own memory", "detail=l1")
+        print("  (Both shops use one namespace but two names: the Flask shop never gets a page of the Starlette shop.)")
+
+    def _not_shared(self) -> None:
+        """Market data stays in each process for 250 ms, and the account page is never stored"""
+        self._show(self._starlette[0], "/market-data", "the app", "fwd=miss; stored")
+        time.sleep(BEHIND)
+        self._show(self._starlette[1], "/market-data", "the app again: Redis is not asked", "fwd=miss; stored")
+        for _ in range(2):
+            self._show(self._flask[0], "/account", "the app, every time", "fwd=bypass")
+
+    def _update(self) -> None:
+        """Prices change through Flask; how long is the old one seen?"""
+        result = self._change_prices(self._updates, "/products/2")
+        print(
+            f"  {len(result.milliseconds)} updates, alternately through flask-1 and flask-2: commit, purge, answer.\n"
+            f"  Meanwhile all four workers were asked for the page without a pause: {result.answers} answers.\n"
+            "  Time from the return of an update to the last old price, in answers of any of the four to requests\n"
+            "  sent after that return (0.0 where there was none):\n"
+            f"    {result}\n"
+            f"  After {result.none_seen} of {len(result.milliseconds)} updates nobody saw the old price at all."
+        )
+        # The bound that holds even with messages lost: `staleness_bound`, 1 s by default.
+        self._expect(max(result.milliseconds) < 1000, f"an old price was seen {max(result.milliseconds):.0f} ms after")
+
+    def _outage(self) -> None:
+        """Redis is killed; the pages are still answered"""
+        for visitor in self._visitors:
+            visitor.get("/products/1")
+        self._processes.kill_redis(self._server_here)
+        print("  Redis: killed")
+        for visitor in self._visitors:
+            self._show(visitor, "/products/1", "at once", "")
+        time.sleep(1.5)
+        print("  1.5 s later no process can know any more what others have purged. Each trusts only pages that it made")
+        print(f"  itself, and those for {ISOLATED:g} s (isolated_ttl); what came from Redis is made anew by the app:")
+        for visitor in self._visitors:
+            self._show(visitor, "/products/1", "", "")
+        for visitor in self._visitors:
+            self._show(visitor, "/products/1", "and again", "detail=l1")
+
+    def _update_in_outage(self) -> None:
+        """A price changes while Redis is away"""
+        path = "/products/3"
+        old = [cents_of(visitor.get(path)) for visitor in self._visitors]
+        new = max(old) + 100
+        reply = self._post(self._editors[0], path, new)
+        returned = time.perf_counter()
+        print(f"  flask-1 takes the update: {reply.status}, purge {reply.purge} ({reply.milliseconds:.0f} ms)")
+        self._expect(reply.purge == "queued", f"the purge was said to be {reply.purge or 'nothing'}, not queued")
+        self._until_all_show(path, new, returned, ISOLATED + SLACK)
+        print(f"  The others could not hear of it: the price of an outage, limited by isolated_ttl ({ISOLATED:g} s).")
+
+    def _return(self) -> None:
+        """Redis comes back, empty"""
+        path = "/products/4"
+        old = [cents_of(visitor.get(path)) for visitor in self._visitors]
+        new = max(old) + 100
+        reply = self._post(self._editors[0], path, new)
+        self._expect(reply.purge == "queued", f"the purge was said to be {reply.purge or 'nothing'}, not queued")
+        self._processes.start_redis(self._server_here)
+        back = time.perf_counter()
+        print("  One more price changed just before, its purge is queued too. Redis: running again")
+        self._until_all_show(path, new, back, ISOLATED + SLACK)
+        for first, second in (self._starlette, self._flask):
+            waited = self._until_shared(first, second, back)
+            if waited is not None:
+                print(f"  {second.name} gets pages of {first.name} from Redis again, {waited:.1f} s after the return")
+        result = self._change_prices(20, "/products/2")
+        print(
+            f"  20 more updates, every purge confirmed; old prices seen, as in step 3:\n    {result}"
+        )
+        self._expect(max(result.milliseconds) < 1000, f"an old price was seen {max(result.milliseconds):.0f} ms after")
+
+    # -- what the steps are made of ----------------------------------------------------------------------------------
+
+    @property
+    def _server_here(self) -> RedisServer:
+        assert self._server is not None
+        return self._server
+
+    def _expect(self, held: bool, otherwise: str) -> None:
+        if not held:
+            self._failures.append(otherwise)
+            print(f"  NOT AS PROMISED: {otherwise}")
+
+    def _show(self, visitor: Visitor, path: str, meaning: str, expected: str) -> Reply:
+        reply = visitor.get(path)
+        print(
+            f"  {visitor.name:11}  {path:12}  {reply.status}  {reply.milliseconds:5.1f} ms"
+            f"  {reply.cache_status:27}  {meaning}".rstrip()
+        )
+        self._expect(reply.status == 200, f"{visitor.name} answered {path} with {reply.status}")
+        self._expect(
+            expected in reply.cache_status, f"{visitor.name} said of {path}: {reply.cache_status}, not {expected}"
+        )
+        return reply
+
+    def _post(self, visitor: Visitor, path: str, cents: int) -> Reply:
+        reply = visitor.post(f"{path}/price", price=f"{cents // 100}.{cents % 100:02}")
+        self._expect(reply.status == 303, f"{visitor.name} answered an update of {path} with {reply.status}")
+        return reply
+
+    def _change_prices(self, updates: int, path: str) -> Staleness:
+        lowest = max(cents_of(visitor.get(path)) for visitor in self._visitors) + 1
+        unconfirmed: list[str] = []
+
+        def change(cents: int) -> None:
+            reply = self._post(self._editors[cents % 2], path, cents)
+            if reply.purge != "confirmed":
+                unconfirmed.append(reply.purge)
+
+        result = measure(self._visitors, path, change, range(lowest, lowest + updates))
+        for what in result.strange[:5]:
+            self._expect(False, what)
+        self._expect(not unconfirmed, f"{len(unconfirmed)} purges were not confirmed")
+        return result
+
+    def _until_all_show(self, path: str, cents: int, since: float, limit: float) -> None:
+        """Print when each worker first showed the new price, and make sure that it stays."""
+        first: dict[str, float] = {}
+        while len(first) < len(self._visitors) and time.perf_counter() - since < limit:
+            for visitor in self._visitors:
+                shown = cents_of(visitor.get(path))
+                if shown == cents and visitor.name not in first:
+                    first[visitor.name] = time.perf_counter() - since
+                self._expect(shown == cents or visitor.name not in first, f"{visitor.name} went back to an old price")
+            time.sleep(0.02)
+        for visitor in self._visitors:
+            when = first.get(visitor.name)
+            self._expect(when is not None, f"{visitor.name} still showed the old price after {limit:g} s")
+            if when is not None:
+                print(f"  {visitor.name:11}  shows the new price after {when:4.1f} s")
+
+    def _until_shared(self, first: Visitor, second: Visitor, since: float) -> float | None:
+        """Seconds from `since` until a page that `first` made was found in Redis by `second`."""
+        for attempt in range(100):
+            path = f"/products/5?attempt={attempt}"
+            first.get(path)
+            time.sleep(0.1)
+            if re.search("detail=l2", second.get(path).cache_status):
+                return time.perf_counter() - since
+        self._expect(False, f"{second.name} still found nothing in Redis after 10 s")
+        return None

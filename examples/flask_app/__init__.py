@@ -1,0 +1,1 @@
+"""The shop in Flask: `flask --app examples.flask_app.app run`."""

@@ -1,0 +1,58 @@
+"""The shop's pages as HTML. Every page says who made it and when, so that a stored one is known by its time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from html import escape
+
+from examples.shop.database import Product, Turnover
+
+_FRAME = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font-family: sans-serif; margin: 2em auto; max-width: 40em }} footer {{ color: #666; margin-top: 3em }}
+td, th {{ padding: .2em 1em .2em 0; text-align: left }}</style></head>
+<body>
+<nav><a href="/">Shop</a> | <a href="/dashboard?days=7">Dashboard</a> | <a href="/market-data">Market data</a> |
+<a href="/account">Account</a></nav>
+<h1>{title}</h1>
+{body}
+<footer>Made by {maker}, process {process}, at {time} UTC</footer>
+</body>
+</html>
+"""
+
+
+def _page(title: str, body: str, maker: str) -> str:
+    time = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+    return _FRAME.format(title=escape(title), body=body, maker=escape(maker), process=os.getpid(), time=time)
+
+
+def front(products: Iterable[Product], user: str | None, maker: str) -> str:
+    greeting = f"<p>Good to see you, {escape(user)}.</p>" if user else ""
+    rows = (f'<tr><td><a href="/products/{p.id}">{escape(p.name)}</a></td><td>{p.price}</td></tr>' for p in products)
+    return _page("Shop", f"{greeting}<table>{''.join(rows)}</table>", maker)
+
+
+def product(product: Product, maker: str) -> str:
+    body = f"""<p>{escape(product.category)}, <strong>{product.price}</strong> euros</p>
+<form method="post" action="/products/{product.id}/price">
+<label>New price <input name="price" value="{product.price}" size="8"></label> <button>Update</button></form>"""
+    return _page(product.name, body, maker)
+
+
+def dashboard(days: int, turnover: Iterable[Turnover], maker: str) -> str:
+    rows = ["<tr><th>Category</th><th>Sales</th><th>Pieces</th><th>Euros</th></tr>"]
+    for category, sales, pieces, euros in turnover:
+        rows.append(f"<tr><td>{escape(category)}</td><td>{sales}</td><td>{pieces}</td><td>{euros:.2f}</td></tr>")
+    return _page(f"The last {days} days", f"<table>{''.join(rows)}</table>", maker)
+
+
+def account(user: str | None, maker: str) -> str:
+    if user:
+        return _page("Account", f"<p>You are {escape(user)}.</p>", maker)
+    form = """<form method="post" action="/account">
+<label>Name <input name="user"></label> <button>Sign in</button></form>"""
+    return _page("Account", form, maker)

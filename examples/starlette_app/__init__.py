@@ -1,0 +1,1 @@
+"""The shop in Starlette: `uvicorn examples.starlette_app.app:app`."""
