@@ -137,7 +137,14 @@ class Fill:
         except BaseException:
             self._end()
             raise
-        body = self._body
+        try:
+            return self._answer()
+        except BaseException:
+            self._end()
+            raise
+
+    def _answer(self) -> Iterable[bytes]:
+        exchange, body = self._exchange, self._body
         if exchange.substitute is not None:
             self._drop()
             return Whole(self._first, self._end)
