@@ -74,7 +74,7 @@ async def test_a_cancelled_leader_with_followers_leaves_the_fill_running(cache: 
     assert follower.outcome == b"tiercache; fwd=miss; collapsed"
     assert (app.calls, app.cancelled, app.finished) == (1, 0, 1)
     assert (await visit(wrapped)).outcome == b"tiercache; hit; detail=l1"
-    await until(lambda: not wrapped._detached)
+    await until(lambda: not wrapped._fills._detached)
 
 
 async def test_a_fill_without_its_client_that_fails_lets_the_followers_go(
@@ -93,7 +93,7 @@ async def test_a_fill_without_its_client_that_fails_lets_the_followers_go(
     with pytest.raises(OSError, match="database"):
         await follower.done()
     assert app.calls == 2
-    await until(lambda: not wrapped._detached)
+    await until(lambda: not wrapped._fills._detached)
     assert cache.stats()["swallowed"] == {"fill without its client": 1}
     assert "database" in caplog.text
 

@@ -1,4 +1,5 @@
 """Multi-level caching for Python web applications: CDN, process memory and Redis as one chain."""
+
 from __future__ import annotations
 
 from tiercache.cache import TierCache

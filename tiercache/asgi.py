@@ -7,11 +7,11 @@ that neither a client that reads slowly nor one that goes away decides when, or 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import quote
 
+from tiercache.asgi_fills import ASGIApp, ASGIFills, Message, Receive, Scope, Send, send_reply
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
@@ -19,24 +19,13 @@ from tiercache.engine import flows
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
-from tiercache.engine.fill import enter, leave
 from tiercache.engine.lifecycle import Lifecycle
+from tiercache.engine.opening import open_exchange
 from tiercache.engine.serving import Answer
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Line = tuple[bytes, bytes]
 
-_END: Message = {}
-_ASIDE = frozenset({"http.response.debug", "http.response.push", "http.response.early_hint"})
-"""Messages that are not part of the response itself."""
 _ENDINGS = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
-_PATIENCE = 0.5
-"""Seconds between two looks at whether anybody still waits for a fill whose client has left."""
 
 
 class ASGIRequest(Request):
@@ -52,6 +41,7 @@ class ASGIRequest(Request):
         self._prefix = prefix
         self._fields: dict[bytes, bytes] = dict(headers)
         self.bypass = self.credential = self.conditional = ""
+        self.directives = None
         self.trusted = ()
         if len(self._fields) != len(headers):
             self._join(headers, watched)
@@ -134,8 +124,9 @@ class ASGIMiddleware:
         self._prefix = engine.prefix
         self._presenter = engine.presenter
         self._match = engine.routes.match
-        # The event loop keeps only weak references to tasks.
-        self._detached: set[asyncio.Task[None]] = set()
+        self._fills = ASGIFills(app, engine)
+        self._state: dict[str, Any] | None = None
+        """What the app's lifespan left for its requests, where the server supports that."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -177,24 +168,26 @@ class ASGIMiddleware:
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
         try:
-            answer = await adrive(exchange.open())
+            answer = await adrive(open_exchange(exchange))
         except BaseException:
             exchange.abandon()
             raise
         if answer is not None:
             await self._reply(answer, request, send)
-        elif not exchange.recording:
+            if exchange.refresh:
+                self._fills.refresh(exchange, scope, self._state)
+        elif exchange.unsatisfiable:
+            await send_reply(self._presenter.unsatisfiable(), send)
+        elif not exchange.observing:
             line = self._presenter.forwarded(exchange.forward, exchange.detail)
             await self.app(scope, receive, _with_line(send, line))
         elif exchange.flight is None:
-            await self._fill(exchange, scope, receive, send)
+            await self._fills.fill(exchange, scope, receive, send)
         else:
-            await self._lead(exchange, scope, receive, send)
+            await self._fills.lead(exchange, scope, receive, send)
 
     async def _reply(self, answer: Answer, request: Request, send: Send) -> None:
-        reply = self._presenter.answer(answer, request, self._engine.clock())
-        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send_reply(self._presenter.answer(answer, request, self._engine.clock()), send)
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
 
@@ -223,88 +216,11 @@ class ASGIMiddleware:
             if changed:
                 await adrive(flows.invalidate_quietly(self._engine, changed))
 
-    # -- fills -------------------------------------------------------------------------------------------------------
-
-    async def _fill(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app and keep a copy of what it answers. Used as it is where nobody else waits for the outcome."""
-        fill = exchange.begin()
-
-        async def recorded_receive() -> Message:
-            message = await receive()
-            if message["type"] == "http.request" and message.get("body"):
-                # An app that reads content may answer by it, and the key does not hold it.
-                exchange.refuse("body")
-            return message
-
-        async def recorded_send(message: Message) -> None:
-            kind = message["type"]
-            if kind == "http.response.start":
-                message = self._started(exchange, message)
-            elif kind == "http.response.body":
-                exchange.chunk(message.get("body", b""))
-                if not message.get("more_body", False):
-                    exchange.complete()
-            elif kind not in _ASIDE:
-                # A file by path, trailers: part of the response that does not pass through here.
-                exchange.refuse("extension")
-            await send(message)
-
-        token = enter(fill)
-        try:
-            await self.app(scope, recorded_receive, recorded_send)
-        finally:
-            leave(token)
-            exchange.abandon()
-            await adrive(exchange.close())
-
-    def _started(self, exchange: Exchange, message: Message) -> Message:
-        raw = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        if message.get("trailers"):
-            exchange.refuse("extension")
-        fields = tuple([(name.lower(), value) for name, value in raw])
-        edge = exchange.started(message["status"], b"", fields)
-        line = self._presenter.forwarded(exchange.forward, exchange.detail, stored=exchange.will_store)
-        return {**message, "headers": self._presenter.outgoing(raw, edge, exchange.age, line)}
-
-    async def _lead(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        """A fill that others may wait for, in its own task; this one hands on to the client what the app sends."""
-        client = _Client(exchange, receive)
-        task = asyncio.get_running_loop().create_task(self._fill_for(client, exchange, scope))
-        try:
-            while True:
-                message = await client.next()
-                if message is _END:
-                    break
-                await send(message)
-            # Not awaited itself: a cancellation of this task must not reach into that one.
-            await asyncio.wait([task])
-            task.result()
-        except BaseException:
-            client.left()
-            if task.done():
-                pass
-            elif exchange.wanted():
-                self._detached.add(task)
-                task.add_done_callback(self._detached_done)
-            else:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            raise
-
-    async def _fill_for(self, client: _Client, exchange: Exchange, scope: Scope) -> None:
-        try:
-            await self._fill(exchange, scope, client.receive, client.send)
-        finally:
-            client.end()
-
-    def _detached_done(self, task: asyncio.Task[None]) -> None:
-        self._detached.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
-
     # -- start and stop ----------------------------------------------------------------------------------------------
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state = scope.get("state")
+
         async def starting_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -317,53 +233,3 @@ class ASGIMiddleware:
             await send(message)
 
         await self.app(scope, starting_receive, stopping_send)
-
-
-class _Client:
-    """The client of a fill that runs in another task: a queue that holds no more than what may be stored anyway."""
-
-    def __init__(self, exchange: Exchange, receive: Receive) -> None:
-        self._exchange = exchange
-        self._receive = receive
-        self._queue: asyncio.Queue[Message] = asyncio.Queue()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._held = 0
-        self._gone = False
-
-    async def next(self) -> Message:
-        """What to send next; `_END` when the app is done."""
-        message = await self._queue.get()
-        self._held -= len(message.get("body", b""))
-        if self._held <= self._exchange.limit:
-            self._room.set()
-        return message
-
-    async def send(self, message: Message) -> None:
-        """For the app. Waits only when the client lags behind by more than a stored body may have."""
-        if self._gone:
-            return
-        self._held += len(message.get("body", b""))
-        self._queue.put_nowait(message)
-        if self._held > self._exchange.limit:
-            self._room.clear()
-            await self._room.wait()
-
-    async def receive(self) -> Message:
-        """For the app. That the client has left is kept from it while others wait for what it is making."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            while self._exchange.wanted() and not self._ending.done():
-                await asyncio.wait([self._ending], timeout=_PATIENCE)
-        return message
-
-    def left(self) -> None:
-        """The client is gone; what the app still sends is for the store alone."""
-        self._gone = True
-        self._room.set()
-
-    def end(self) -> None:
-        if not self._ending.done():
-            self._ending.set_result(None)
-        self._queue.put_nowait(_END)

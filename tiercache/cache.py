@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, Unpack
 
-from tiercache.asgi import ASGIApp, ASGIMiddleware
+from tiercache.asgi import ASGIMiddleware
+from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings
 from tiercache.core.policy import Policy, PolicySettings
 from tiercache.core.routes import Route, RouteTable
@@ -18,7 +19,8 @@ from tiercache.engine.ports import SharedStore
 from tiercache.engine.purging import PurgeReceipt, members_for, purge
 from tiercache.errors import PurgeError
 from tiercache.tiers.memory import MemoryTier, size_of
-from tiercache.wsgi import WSGIApp, WSGIMiddleware
+from tiercache.wsgi import WSGIMiddleware
+from tiercache.wsgi_fills import WSGIApp
 
 View = TypeVar("View", bound=Callable[..., Any])
 

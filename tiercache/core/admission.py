@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tiercache.core.credentials import Credentials
-from tiercache.core.messages import Request
+from tiercache.core.keys import picked_cookies
+from tiercache.core.messages import Fields, Request
 from tiercache.core.policy import Policy
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since")
@@ -105,6 +106,25 @@ class RequestRules:
             | credentials.headers
         )
         """A request without any of these fields, and without repeated ones, needs no closer look."""
+
+
+def scrubbed(request: Request, policy: Policy, rules: RequestRules, vary: tuple[bytes, ...]) -> Fields | None:
+    """The fields of a request that the cache makes of its own to refresh what `request` was answered with.
+
+    What is part of the key or of the choice among variants, and nothing else: no credential, no condition. None where
+    a credential is part of that choice: then only a client's own request can refresh it.
+    """
+    personal = rules.credentials.headers - policy.header_names
+    if any((name == b"cookie" or name in personal) and request.field(name) is not None for name in vary):
+        return None
+    names = dict.fromkeys((b"host", *policy.header_list, *vary, *rules.trusted, *FORWARDING))
+    fields = [(name, value) for name in names if (value := request.field(name)) is not None]
+    if policy.cookie_names:
+        values = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)
+        pairs = [n + b"=" + v for n, v in zip(policy.cookie_names, values, strict=True) if v is not None]
+        if pairs:
+            fields.append((b"cookie", b"; ".join(pairs)))
+    return tuple(fields)
 
 
 def examine(request: Request, policy: Policy, rules: RequestRules) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
+from tiercache.core import conditional
 from tiercache.core.cache_control import CacheControl, parse_response
-from tiercache.core.conditional import make_etag
+from tiercache.core.conditional import make_etag, validators
 from tiercache.core.fields import joined, lines, members, storable
 from tiercache.core.freshness import Source, StaleWindows, age_value, freshness, initial_age, stale_windows
-from tiercache.core.keys import bucket_of
-from tiercache.core.messages import Fields, Request
+from tiercache.core.keys import bucket_of, group_tags
+from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import NEVER_STORED, Policy
 
 REASONS = {
@@ -28,6 +29,7 @@ REASONS = {
     "credential": "the request carries another field that is a credential",
     "range": "the request asks for a part that the store cannot give",
     "condition": "the request has a condition that the store cannot answer",
+    "client": "the request's own Cache-Control asks for it, and the rule says client_directives=True",
     "remembered": "no rule covers this URL, and a moment ago its answer was not for sharing",
     "status": "the status is not stored without the app's explicit word",
     "no-store": "the response says no-store",
@@ -55,6 +57,9 @@ UNDERSTOOD = frozenset(
     | {426, 428, 429, 451, 500, 502, 503, 504, 505, 511}
 )
 """Final statuses whose meaning for caching is known here (RFC 9111 §5.2.2.3)."""
+LEAST_VALIDATABLE, MOST_VALIDATABLE = 60.0, 86_400.0
+"""A response with a validator is kept past its freshness for as long again as it was fresh, within these seconds: a 304
+costs the app less than making it anew."""
 MAX_VARY = 20
 """Request fields that a response may vary by; more of them are not a choice but an attack, or a mistake."""
 
@@ -75,6 +80,10 @@ class Verdict(NamedTuple):
     public: bool = False
     """The app marked it for sharing between requests with credentials (RFC 9111 §3.5)."""
     stale: StaleWindows = StaleWindows(0.0, 0.0)
+    kept_stale: float = 0.0
+    """Seconds for which it is worth keeping past its freshness: to be used stale, or to be validated."""
+    may_stale: bool = True
+    """No directive forbids to use it stale (RFC 9111 §4.2.4)."""
     vary: tuple[bytes, ...] = ()
     """The nominated request fields, sorted, lower-case."""
     content_length: int | None = None
@@ -120,13 +129,14 @@ def may_store(
         return Verdict("no-store", lasting=True)
     if control.private:
         return Verdict("private", lasting=True)
-    # §5.2.2.4: it may be stored but not reused without validation; a rule cannot turn that into a hit.
-    if control.no_cache:
-        return Verdict("no-cache", lasting=True)
-    # §3.5, which we extend to every kind of credential.
-    public = control.public or control.s_maxage is not None or control.must_revalidate
+    # §3.5, which we extend to every kind of credential. What has to be validated each time is not shared by that alone:
+    # the 304 that one user's request gets may be about a page of his own.
+    public = control.public or control.s_maxage is not None or (control.must_revalidate and not control.no_cache)
     if request.credential and not public:
         return Verdict(request.credential, lasting=True)
+    # §5.2.2.4: not to be reused without validation, which takes a validator of the app; no rule makes that a hit.
+    if control.no_cache and not validators(fields, received=now):
+        return Verdict("no-cache", lasting=True)
     vary = vary_names(fields)
     if b"*" in vary or len(vary) > MAX_VARY:
         return Verdict("vary", lasting=True)
@@ -166,7 +176,7 @@ def _with_lifetime(
     app_decides = source not in (Source.POLICY, Source.HEURISTIC, Source.NONE)
     if chosen_ttl is not None:
         lifetime, app_decides, source = chosen_ttl, False, Source.POLICY
-    if source is Source.NONE:
+    if source is Source.NONE and not control.no_cache:
         return Verdict("no-lifetime" if status in STORED_BY_POLICY else "status", lasting=status in STORED_BY_POLICY)
     # §4.2.3 counts the delay of the network. Here the app runs in this process, and what takes long is worth caching;
     # only an `Age` tells of caches behind the app, and then of a way that the response has come.
@@ -176,9 +186,24 @@ def _with_lifetime(
         while_revalidate=policy.stale_while_revalidate or 0.0,
         if_error=policy.stale_if_error or 0.0,
     )
-    if lifetime + max(windows) <= age:
+    if control.no_cache:
+        lifetime = 0.0
+    kept_stale = max(windows)
+    if validators(fields, received=now):
+        kept_stale = max(kept_stale, min(max(lifetime, LEAST_VALIDATABLE), MOST_VALIDATABLE) + age)
+    if policy.client_directives and not control.forbids_stale:
+        # A client may ask for a stale one (§5.2.1.2).
+        kept_stale = max(kept_stale, min(max(lifetime, LEAST_VALIDATABLE), MOST_VALIDATABLE))
+    if lifetime + kept_stale <= age:
         return Verdict("expired", lasting=app_decides)
-    return verdict._replace(lifetime=lifetime, initial_age=age, app_decides=app_decides, stale=windows)
+    return verdict._replace(
+        lifetime=lifetime,
+        initial_age=age,
+        app_decides=app_decides,
+        stale=windows,
+        kept_stale=kept_stale,
+        may_stale=not control.forbids_stale,
+    )
 
 
 def vary_names(fields: Fields) -> tuple[bytes, ...]:
@@ -198,6 +223,16 @@ def stored_fields(verdict: Verdict, status: int, body: bytes, policy: Policy) ->
     if b"etag" not in names and policy.etag and status == 200:
         fields = (*fields, (b"etag", make_etag(body, strong=policy.etag == "strong")))
     return fields
+
+
+def head_agrees(stored: StoredResponse, head: Fields) -> bool:
+    """Whether a 200 to HEAD is about the same representation as the stored response to GET (RFC 9111 §4.3.5)."""
+    return conditional.head_agrees(stored.fields, len(stored.body), head)
+
+
+def has_validator(fields: Fields) -> bool:
+    """Whether a response says which representation it is about."""
+    return any(name in (b"etag", b"last-modified") for name, _ in fields)
 
 
 def value_of(fields: Fields, name: bytes) -> bytes:
@@ -232,6 +267,7 @@ def invalidated_by(request: Request, fields: Fields) -> list[str]:
                 continue
             if f"{url.scheme}://{url.netloc}".lower() == origin.lower():
                 tags.append(bucket_of(unquote(url.path)))
+    tags += group_tags(request.scheme(), request.host(), fields, b"cache-group-invalidation")
     route = request.route
     if route.policy.invalidates:
         tags += ["t:" + tag for tag in route.invalidates_for(route.params_for(path))]

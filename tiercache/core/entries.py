@@ -22,12 +22,14 @@ class Entry:
         "checked",
         "edge",
         "epoch",
+        "error_until",
         "fresh_until",
         "isolated_ttl",
         "keep_until",
         "mark",
         "number",
         "public",
+        "refresh_until",
         "response",
         "status",
         "tags",
@@ -54,6 +56,8 @@ class Entry:
         self.tags = response.tags
         self.born = response.created - offset
         self.fresh_until = response.fresh_until - offset
+        self.refresh_until = self.fresh_until + response.stale_while_revalidate
+        self.error_until = self.fresh_until + response.stale_if_error
         self.keep_until = response.keep_until - offset
         self.isolated_ttl = isolated_ttl
         self.public = response.public

@@ -8,10 +8,16 @@ In L1 a key is the tuple of the parts themselves: a tuple cannot collide and cos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 from zlib import crc32
+
+import http_sf
+
+from tiercache.core.fields import joined, members
+from tiercache.core.messages import Fields, Request
 
 Key = tuple[Any, ...]
 """The parts of a key: text, bytes, None, or a nested key."""
@@ -82,6 +88,70 @@ def bucket_of(path: str) -> str:
     return f"k:{crc32(path.encode('utf-8', 'surrogatepass')) % BUCKETS:x}"
 
 
+def normal_value(value: bytes | None) -> bytes | None:
+    """The value of a selecting field without the whitespace that means nothing (RFC 9111 §4.1)."""
+    if value is None or (b"," not in value and b" " not in value and b"\t" not in value):
+        return value
+    return _normal_list(value)
+
+
+@lru_cache(maxsize=4096)
+def _normal_list(value: bytes) -> bytes:
+    return b", ".join(members(value))
+
+
+@lru_cache(maxsize=4096)
+def preference(value: bytes) -> bytes:
+    """An `Accept-*` list as what it asks for, whatever its spelling (RFC 9110 §12.4.2): lower case, by weight and then
+    by name; weights themselves do not count, but for 0."""
+    weighted = []
+    for member in members(value):
+        name, _, rest = member.partition(b";")
+        weight = 1.0
+        for parameter in rest.split(b";"):
+            label, _, number = parameter.partition(b"=")
+            if label.strip().lower() == b"q":
+                try:
+                    weight = float(number)
+                except ValueError:
+                    weight = 0.0
+        name = name.strip().lower()
+        weighted.append((-weight, name if weight > 0 else name + b";q=0"))
+    return b", ".join(name for _, name in sorted(weighted))
+
+
+def selecting(
+    request: Request, names: tuple[bytes, ...], preferences: frozenset[bytes] = frozenset()
+) -> tuple[bytes | None, ...]:
+    """The values of the fields by which a response varies; `preferences` are compared by what they ask for."""
+    values = request.values(names)
+    if preferences and not preferences.isdisjoint(names):
+        pairs = zip(names, values, strict=True)
+        return tuple([preference(v) if v and n in preferences else normal_value(v) for n, v in pairs])
+    return tuple([normal_value(value) for value in values])
+
+
+def group_tags(scheme: str, host: bytes, fields: Fields, name: bytes) -> list[str]:
+    """The cache groups that a response names, as ledger tags (RFC 9875 §2, §3): of one origin alone.
+
+    `name` is `cache-groups` or `cache-group-invalidation`. What is no list of strings is ignored as a whole.
+    """
+    value = joined(fields, name)
+    if value is None:
+        return []
+    try:
+        groups = http_sf.parse(value, tltype="list")
+    except ValueError:
+        return []
+    if not isinstance(groups, list):
+        return []
+    origin = f"{scheme}://{host.decode('latin-1').lower()}"
+    names = [member[0] for member in groups if isinstance(member, tuple) and isinstance(member[0], str)]
+    return [f"g:{origin} {name}" for name in names[:MAX_GROUPS]]
+
+
+MAX_GROUPS = 32
+"""RFC 9875 §2 asks for at least this many to be supported."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 

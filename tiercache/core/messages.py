@@ -21,7 +21,19 @@ class Request:
     It is made for every request, hits included: nothing is copied or decoded before somebody asks for it.
     """
 
-    __slots__ = ("bypass", "conditional", "credential", "key", "method", "now", "path", "route", "special", "trusted")
+    __slots__ = (
+        "bypass",
+        "conditional",
+        "credential",
+        "directives",
+        "key",
+        "method",
+        "now",
+        "path",
+        "route",
+        "special",
+        "trusted",
+    )
 
     method: str
     """As sent; methods are case-sensitive (RFC 9110 §9.1)."""
@@ -38,6 +50,8 @@ class Request:
     """The kind of credential that the request carries (`cookie`, `authorization`, …); empty for none."""
     conditional: str
     """`condition` or `range` where the request asks for less than the whole response, else empty."""
+    directives: Any
+    """The request's own `Cache-Control`, where the rule obeys it; None where it does not."""
     trusted: tuple[Any, ...]
     """Values of forwarding fields that count as part of the key."""
     now: float
@@ -112,4 +126,6 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     """Seconds past `fresh_until` (RFC 5861), app and rule taken together."""
+    may_stale: bool = True
+    """No directive of the app forbids to use it stale (RFC 9111 §4.2.4)."""
     body: bytes = b""

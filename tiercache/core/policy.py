@@ -33,6 +33,7 @@ Size = int | str
 """Bytes, or text such as "512B", "1KiB", "10MB", "64MiB"."""
 
 TIERS: Final = ("l1", "l2")
+NEGOTIATED: Final = ("accept", "accept-charset", "accept-encoding", "accept-language")
 NEVER_STORED: Final = frozenset({206, 304, 400, 405, 413, 414, 431, 501})
 """Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone."""
 
@@ -82,6 +83,12 @@ def _status_lifetimes(value: Any) -> Mapping[int, float]:
 def _tier_names(value: Any) -> tuple[str, ...]:
     named: tuple[str, ...] = listing("", one_of(*TIERS).convert, empty=False).convert(value)
     return tuple(tier for tier in TIERS if tier in named)
+
+
+def _negotiated(value: Any) -> str:
+    if not isinstance(value, str) or value.lower() not in NEGOTIATED:
+        raise ValueError
+    return value.lower()
 
 
 def _fraction(value: Any) -> float:
@@ -176,13 +183,33 @@ _ROWS = (
         early=True,
     ),
     Setting(
+        "normalize",
+        listing(
+            "a list of names among 'Accept-Encoding', 'Accept-Language', 'Accept', 'Accept-Charset'",
+            _negotiated,
+        ),
+        (),
+        "Request fields by which responses vary that are compared by what they ask for, not by how they spell it.",
+        early=True,
+    ),
+    Setting(
         "heuristic",
         optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", _fraction)),
         None,
         "Lifetime as a fraction of the time since Last-Modified, where nothing else states one (RFC 9111 §4.2.2).",
     ),
 )
-_DERIVED = ("cookie_names", "drop_names", "header_list", "header_names", "l1", "l2", "plain_key", "query_names")
+_DERIVED = (
+    "cookie_names",
+    "drop_names",
+    "header_list",
+    "header_names",
+    "l1",
+    "l2",
+    "normal_names",
+    "plain_key",
+    "query_names",
+)
 _UNITED = ("tags", "invalidates")
 _FINE_UNCACHED = frozenset({"cache", "invalidates"})
 
@@ -208,6 +235,7 @@ class PolicySettings(TypedDict, total=False):
     stale_if_error: Duration | None
     etag: Literal["weak", "strong", False]
     client_directives: bool
+    normalize: Collection[str]
     heuristic: float | None
 
 
@@ -240,6 +268,7 @@ class Policy(Validated):
     stale_if_error: float | None
     etag: Literal["weak", "strong", False]
     client_directives: bool
+    normalize: tuple[str, ...]
     heuristic: float | None
 
     l1: bool
@@ -253,6 +282,7 @@ class Policy(Validated):
     cookie_names: tuple[bytes, ...]
     """What is picked for the key, as it stands in requests (fields in lower case), in the order given."""
     drop_names: frozenset[bytes]
+    normal_names: frozenset[bytes]
 
     def __init__(self, **settings: Unpack[PolicySettings]) -> None:
         self._load(cast("dict[str, Any]", settings), "")
@@ -269,6 +299,7 @@ class Policy(Validated):
             "header_names": frozenset(_encoded(self.headers)),
             "cookie_names": _encoded(cookies),
             "drop_names": frozenset(_encoded(self.drop_cookies)),
+            "normal_names": frozenset(_encoded(self.normalize)),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)

@@ -15,6 +15,16 @@ def collapsed_value(ttl: float) -> bytes:
     return b"tiercache; fwd=miss; collapsed; ttl=%d" % ttl
 
 
+def substituted_value(ttl: float, detail: str, status: str, *, stored: bool) -> bytes:
+    """The app was asked, and the answer is a stored one all the same (§2.3): validated, or in place of an error."""
+    parts = ["tiercache", "fwd=stale"]
+    if status:
+        parts.append(f"fwd-status={status}")
+    if stored:
+        parts.append("stored")
+    return "; ".join([*parts, f"ttl={ttl:.0f}", f"detail={detail}"]).encode("ascii")
+
+
 def forwarded_value(forward: str, detail: str, *, stored: bool) -> bytes:
     """Sent to the app: why (§2.2), whether the response is stored (§2.6), and the reason where it is not."""
     parts = ["tiercache", f"fwd={forward}"]

@@ -14,10 +14,12 @@ from typing import Any
 
 from tiercache.config import Settings
 from tiercache.core.admission import RequestRules, examine
+from tiercache.core.cache_control import parse_request
 from tiercache.core.credentials import Credentials
+from tiercache.core.directives import accepts
 from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Variants
-from tiercache.core.keys import Key, picked_cookies, picked_query, variant_key
+from tiercache.core.keys import Key, picked_cookies, picked_query, selecting, variant_key
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
@@ -31,6 +33,8 @@ from tiercache.errors import TierError
 
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
+MAX_REFRESHES = 8
+"""Refreshes behind stale answers at once, in one process."""
 MARKER_KEPT = 86_400.0
 """Seconds that L1 remembers by which fields a URL varies."""
 
@@ -88,7 +92,8 @@ class Engine:
         self.failing = False
         """Whether the last sync with the shared tier failed."""
         self._lookup = memory.lookup
-        self._variants_lock = threading.Lock()
+        self.refreshing = 0
+        self._lock = threading.Lock()
         self._policies: dict[tuple[Route, Policy], Policy] = {}
 
     # -- the L1 hit ------------------------------------------------------------------------------------------------
@@ -112,12 +117,16 @@ class Engine:
             request.key = key = request.full_key()
         else:
             request.key = key = self._picked_key(request, policy)
+        if policy.client_directives:
+            self._obey(request)
+            if request.bypass:
+                return None
         entry = self._lookup(key)
         if entry is None:
             return None
         if entry.__class__ is Variants:
             names = entry.names
-            entry = self._lookup((key, names, request.values(names)))
+            entry = self._lookup((key, names, selecting(request, names, policy.normal_names)))
             if entry is None:
                 return None
         request.now = now = self.clock()
@@ -133,8 +142,17 @@ class Engine:
             return None
         if request.credential and not entry.public:
             return None
+        if policy.client_directives and not accepts(request.directives, entry, now):
+            return None
         found: Entry = entry
         return found
+
+    @staticmethod
+    def _obey(request: Request) -> None:
+        """RFC 9111 §5.2.1, where the rule says so."""
+        request.directives = parse_request(request.field(b"cache-control"), request.field(b"pragma"))
+        if request.directives.no_store:
+            request.bypass = "client"
 
     def _isolated(self, entry: Entry, now: float) -> bool:
         """Past trust, and the shared tier does not answer: may this process's own fill be served on?
@@ -180,11 +198,27 @@ class Engine:
     # -- what the slower paths ask -----------------------------------------------------------------------------------
 
     def usable(self, entry: Entry, request: Request) -> bool:
-        """Whether an entry that somebody else brought may answer this request: the checks of any reader."""
+        """Whether an entry that somebody else brought answers this request: the checks of any reader."""
+        return (
+            self.selectable(entry, request)
+            and request.now < entry.fresh_until
+            and (request.directives is None or accepts(request.directives, entry, request.now))
+        )
+
+    def find(self, request: Request) -> Entry | None:
+        """What L1 holds for this request and no purge has killed, fresh or not."""
+        found = self._lookup(request.key)
+        if isinstance(found, Variants):
+            names = found.names
+            found = self._lookup((request.key, names, self.selecting(request, names)))
+        return found if isinstance(found, Entry) and self.selectable(found, request) else None
+
+    def selectable(self, entry: Entry, request: Request) -> bool:
+        """Whether an entry is of this URL, for this request, and alive; how old it may be is another question."""
         request.now = now = self.clock()
         trusted = now < self.ledger.trusted_until
         return (
-            now < entry.fresh_until
+            now < entry.keep_until
             and (entry.checked == self.ledger.version or self.ledger.alive(entry))
             and (trusted or self._isolated(entry, now))
             and (not request.credential or entry.public)
@@ -192,9 +226,27 @@ class Engine:
         )
 
     @staticmethod
-    def selects(response: StoredResponse, request: Request) -> bool:
+    def selecting(request: Request, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+        """The values by which a variant is chosen, so spelt that what means the same is the same (RFC 9111 §4.1)."""
+        return selecting(request, names, request.route.policy.normal_names)
+
+    def selects(self, response: StoredResponse, request: Request) -> bool:
         """RFC 9111 §4.1: the response's own `Vary` decides, whatever key it was found under."""
-        return all(request.field(name) == value for name, value in response.vary)
+        names = tuple([name for name, _ in response.vary])
+        return self.selecting(request, names) == tuple([value for _, value in response.vary])
+
+    def may_refresh(self) -> bool:
+        """Whether one more refresh may run behind the answers: their number at once is bounded."""
+        with self._lock:
+            if self.refreshing >= MAX_REFRESHES:
+                return False
+            self.refreshing += 1
+            return True
+
+    def refreshed(self) -> None:
+        """A refresh that `may_refresh` allowed has ended."""
+        with self._lock:
+            self.refreshing -= 1
 
     def must_catch_up(self) -> bool:
         """Trust has lapsed although nothing failed: this process has just begun, was forked, or stood still."""
@@ -241,7 +293,8 @@ class Engine:
         """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
         self.process_id = secrets.token_hex(8)
         self.flights = Flights()
-        self._variants_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self.refreshing = 0
         self.complaints.after_fork()
         self.failing = False
         self.memory.reset_after_fork()
@@ -266,7 +319,7 @@ class Engine:
         if response.vary:
             names = tuple([name for name, _ in response.vary])
             variants = self.learn(key, names)
-            key = variant_key(key, variants.names, request.values(variants.names))
+            key = variant_key(key, variants.names, self.selecting(request, variants.names))
             self._count_variant(variants, key)
         if policy.l1:
             self.memory.store(key, entry, self.size_of(key, entry), entry.keep_until)
@@ -279,7 +332,7 @@ class Engine:
 
     def learn(self, key: Key, names: tuple[bytes, ...], *, shared: bool = False) -> Variants:
         """Remember that a URL varies by these request fields, beside those known before; the marker of both."""
-        with self._variants_lock:
+        with self._lock:
             known = self.variants(key)
             if known is not None:
                 union = tuple(sorted({*known.names, *names}))
@@ -294,7 +347,7 @@ class Engine:
 
     def _count_variant(self, variants: Variants, key: Key) -> None:
         """A page that varies by something with endless values must not push everything else out."""
-        with self._variants_lock:
+        with self._lock:
             kept = variants.kept
             if key not in kept and len(kept) >= self.settings.max_variants:
                 oldest = next(iter(kept))

@@ -2,13 +2,16 @@
 
 The adapter calls the app and feeds the exchange what happens, in this order:
 
-    open()       a flow: an answer from the store, or None: the app is to be called
+    opening.open_exchange()   a flow: an answer from the store, or None: the app is to be called
     begin()      just before the call; the fill that views speak to
-    started()    status and fields are known: what to send of them, and whether this will be stored
+    conditions() how the request differs that the app is to see: it may be asked to validate what is stored
+    started()    status and fields are known: what to send of them, and whether this will be stored;
+                 or `substitute` is set: what the app sends is dropped, and this answer goes out
     chunk()      for each piece of the body
     complete()   the body has ended as it should
-    abandon()    or it has not: nothing is stored
-    close()      a flow, behind the response: writes to L2, invalidations
+    failed()     the app raised before it answered: a stale answer in place of the error, or None
+    abandon()    the response broke off: nothing is stored
+    close()      a flow, behind the response: writes to L2
 
 Whatever fails in here is counted and swallowed; the app's answer always goes out.
 """
@@ -16,44 +19,44 @@ Whatever fails in here is counted and swallowed; the app's answer always goes ou
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Callable
 
 from tiercache.core import decisions
+from tiercache.core.conditional import validators
 from tiercache.core.edge_headers import Edge
+from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
-from tiercache.core.keys import bucket_of, canonical, url_tag, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.core.policy import Policy
 from tiercache.engine import flows
-from tiercache.engine.effects import Flow, Wait
+from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import Fill
-from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
+from tiercache.engine.flights import RELEASED, Flight
+from tiercache.engine.recording import Recording
 from tiercache.engine.serving import Answer
 
-ATTEMPTS = 3
-"""How often a follower joins again when what its leader brought was not for it, before it calls the app."""
+CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
 
 
 class Exchange:
     """The state of one request between its arrival and its end."""
 
     __slots__ = (
-        "_body",
-        "_fill",
-        "_generated",
-        "_head",
-        "_policy",
         "_share",
-        "_size",
-        "_verdict",
+        "again",
         "detail",
         "engine",
         "flight",
         "forward",
-        "limit",
         "recording",
+        "refresh",
         "request",
+        "scrubbed",
+        "stale",
+        "substitute",
+        "take",
+        "unsatisfiable",
+        "when_over",
         "will_store",
     )
 
@@ -68,98 +71,63 @@ class Exchange:
         self.recording = False
         """Whether a copy of the response is being kept."""
         self.will_store = False
-        self._fill: Fill | None = None
-        self._verdict: decisions.Verdict | None = None
-        self._policy: Policy = request.route.policy
-        self.limit = engine.settings.max_body
-        """Bytes that a stored body may have; the policy in force decides when the head has come."""
-        self._head: tuple[int, bytes] = (0, b"")
-        self._generated = 0.0
-        self._body: list[bytes] = []
-        self._size = 0
+        self.refresh = False
+        """The answer was stale: the same exchange is to be gone on with behind it, on a request of the cache's own."""
+        self.unsatisfiable = False
+        """The client wants an answer from the store only (`only-if-cached`), and there is none: 504."""
+        self.substitute: Answer | None = None
+        """What goes out in place of what the app sends."""
+        self.again = False
+        """The app's answer was about something else than it was asked: it is to be asked once more, plainly."""
+        self.when_over: Callable[[], None] | None = None
+        """Called when what the app sends is of no more use to the store."""
+        self.take: Recording | None = None
+        self.stale: Entry | None = None
+        """What is stored and has to be validated, or may stand in for an error."""
+        self.scrubbed: Fields | None = None
+        """The fields of the request by which the cache itself refreshes what this one was answered with."""
         self._share: StoredResponse | None = None
 
     # -- before the app ----------------------------------------------------------------------------------------------
 
-    def open(self) -> Flow[Answer | None]:
-        """Ask L2 and the fills under way. None: call the app."""
-        engine, request = self.engine, self.request
-        deadline = time.monotonic() + engine.settings.l2_budget
-        if engine.must_catch_up() and (yield from flows.catch_up(engine, deadline)):
-            entry = engine.hit(request)
-            if entry is not None:
-                return Answer(entry, "l1")
-        unshareable = request.key in engine.unshareable
-        if request.conditional or request.credential or request.method == "HEAD":
-            # Nobody waits for somebody else's page, nor for one that would be cut down for him.
-            entry = None if unshareable else (yield from flows.fetch(engine, request, deadline))
-            if entry is not None:
-                return Answer(entry, "l2")
-            self.forward = "bypass" if request.credential else "request" if request.conditional else "miss"
-            self.detail = request.credential or request.conditional
-            if self.detail:
-                engine.stats.bypassed[self.detail] += 1
-            self.recording = request.method == "GET" and not request.conditional
-            return None
-        if unshareable:
-            self.recording = True
-            return None
-        answer = yield from self._open_shared(deadline)
-        self.recording = answer is None
-        return answer
-
-    def _open_shared(self, deadline: float) -> Flow[Answer | None]:
-        engine, request = self.engine, self.request
-        patience = time.monotonic() + engine.settings.lease_wait
-        for _ in range(ATTEMPTS):
-            flight, leads = engine.flights.join(self._flight_key())
-            if leads:
-                self.flight = flight
-                try:
-                    # A flight may have landed between our look into L1 and our joining.
-                    entry, tier = engine.hit(request), "l1"
-                    if entry is None:
-                        entry, tier = (yield from flows.fetch(engine, request, deadline)), "l2"
-                except BaseException:
-                    flight.finish(RETRY)
-                    raise
-                if entry is None:
-                    return None
-                flight.finish(entry)
-                return Answer(entry, tier)
-            try:
-                outcome = yield Wait(flight, patience)
-            finally:
-                flight.leave()
-            if outcome is LATE or outcome is RELEASED:
-                return None
-            if outcome is not RETRY and engine.usable(outcome, request):
-                return Answer(outcome, "l1", collapsed=True)
-        return None
-
-    def _flight_key(self) -> Hashable:
-        """Requests for different variants do not wait for each other, once it is known that there are any."""
-        key = self.request.key
-        variants = self.engine.variants(key)
-        return key if variants is None else variant_key(key, variants.names, self.request.values(variants.names))
-
     def begin(self) -> Fill:
-        """Note the stamp. It must be read before the app is called: a fill that an invalidation overtakes is dead."""
-        ledger = self.engine.ledger
-        # The mark first: a bar put up between the two reads then counts as later than this fill.
-        mark = ledger.mark
-        self._fill = Fill(ledger.stamp(), mark, self.engine.clock())
+        """Note the stamp, before the app is called."""
+        self.again = False
+        self.take = Recording(self.engine, self.request)
         self.engine.stats.misses += 1
-        return self._fill
+        return self.take.fill
+
+    def conditions(self) -> Fields | None:
+        """The conditions that the app is to see in place of the client's; None: the request goes to it as it came.
+
+        A client's own condition is about what the client has. Forwarded with a fill, it could leave us with a 304 and
+        nothing to store.
+        """
+        if not self.recording:
+            return None
+        stale = self.stale
+        if stale is not None:
+            return validators(stale.response.fields, received=stale.response.created)
+        return () if self.request.conditional else None
+
+    @property
+    def observing(self) -> bool:
+        """Whether the response is to be fed in here, to be stored or to tell of what is."""
+        return self.recording or (self.stale is not None and self.request.method == "HEAD")
 
     def wanted(self) -> bool:
         """Whether somebody else waits for what this fill makes."""
         return self.flight is not None and self.flight.outcome is None and self.flight.followers > 0
 
     @property
+    def limit(self) -> int:
+        """Bytes that a stored body may have."""
+        return self.engine.settings.max_body if self.take is None else self.take.limit
+
+    @property
     def age(self) -> float:
         """Seconds that the response was old when it came."""
-        return 0.0 if self._verdict is None else self._verdict.initial_age
+        return 0.0 if self.take is None or self.take.verdict is None else self.take.verdict.initial_age
 
     # -- while the app answers ---------------------------------------------------------------------------------------
 
@@ -171,139 +139,148 @@ class Exchange:
             reason: the reason phrase where the face has one.
             fields: lower-case names, in order.
         """
-        if not self.recording:
-            return None
         try:
-            return self._started(status, reason, fields)
+            if self.request.method == "HEAD":
+                self._head(status, fields)
+            return self._started(status, reason, fields) if self.recording else None
         except Exception as error:
             self._swallow(error)
             return None
 
     def _started(self, status: int, reason: bytes, fields: Fields) -> Edge | None:
-        engine, fill = self.engine, self._fill
-        assert fill is not None
-        self._policy = policy = engine.policy_for(self.request.route, fill.declared)
-        self.limit = engine.max_body(policy)
-        verdict = decisions.may_store(
-            self.request,
-            status,
-            fields,
-            policy,
-            now=engine.wall(),
-            elapsed=engine.clock() - fill.began,
-            chosen_ttl=fill.ttl,
-            refusal=fill.refusal,
-            max_body=self.limit,
-            targets=engine.targets,
-        )
+        engine, take, stale = self.engine, self.take, self.stale
+        assert take is not None
+        if stale is not None:
+            if status == 304:
+                self._validated(stale, fields)
+                return None
+            if status >= 500 and self.may_hide(stale):
+                self._hide(stale, str(status))
+                return None
+        verdict = take.start(status, reason, fields)
         if verdict.refusal:
             self.refuse(verdict.refusal, lasting=verdict.lasting)
             return None
-        self._verdict = verdict
-        self._head = (status, reason)
-        self._generated = engine.clock() - verdict.initial_age
+        if self.refresh and not {*verdict.vary} <= {name for name, _ in self.scrubbed or ()} | {
+            name for name in verdict.vary if self.request.field(name) is None
+        }:
+            # It varies by something that the client sent and our own request did not.
+            self.refuse("vary")
+            return None
         self.will_store = True
-        # Of a request with a credential only the app's word could tell that the store takes part.
-        self.forward, self.detail = "miss", ""
+        if verdict.lifetime <= verdict.initial_age and self.flight is not None:
+            # It is kept to be validated, or used stale: nobody who waits can be answered with it as it is.
+            self.flight.finish(RELEASED)
+        if self.forward == "bypass":
+            # Of a request with a credential only the app's word could tell that the store takes part.
+            self.forward, self.detail = "miss", ""
         stored = {name for name, _ in verdict.fields} | NEVER_STORED
         if any(name not in stored for name, _ in fields):
             # What is not stored of it is meant for this client alone, so that this is no answer for L0 to share.
             return None
-        return engine.edge(fields, policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
+        return engine.edge(fields, take.policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
+
+    def _validated(self, stale: Entry, fields: Fields) -> None:
+        """RFC 9111 §4.3.3, §4.3.4: the app says that what is stored still holds."""
+        take = self.take
+        assert take is not None
+        outcome = take.freshened(stale.response, fields)
+        if outcome is None:
+            self.again, self.stale = True, None
+            return
+        detail = "validated"
+        if isinstance(outcome, str):
+            self.engine.memory.discard(self.request.key)
+            self.substitute = Answer(stale, detail, forward_status="304")
+            self.refuse(outcome)
+            return
+        entry = self._admit(outcome)
+        self.substitute = Answer(entry, detail, forward_status="304", stored=True)
+
+    def _head(self, status: int, fields: Fields) -> None:
+        """RFC 9111 §4.3.5: what the app says of a page updates the stored one, or shows that it has changed."""
+        stale = self.stale
+        if stale is None or status != 200 or stale.response.status != 200:
+            return
+        if not decisions.head_agrees(stale.response, fields):
+            self.engine.memory.discard(self.request.key)
+            return
+        take = self.take = self.take or Recording(self.engine, self.request)
+        outcome = take.freshened(stale.response, fields) if decisions.has_validator(fields) else None
+        if isinstance(outcome, StoredResponse):
+            self._admit(outcome)
+
+    def may_hide(self, stale: Entry) -> bool:
+        """RFC 5861 §4, or the same asked by the client."""
+        now = self.request.now = self.engine.clock()
+        if now < stale.error_until:
+            return True
+        directives = self.request.directives
+        allowed = None if directives is None else directives.stale_if_error
+        return allowed is not None and stale.response.may_stale and now - stale.fresh_until <= allowed
+
+    def _hide(self, stale: Entry, status: str) -> None:
+        """Answer stale in place of an error, and whoever waits for this fill likewise."""
+        self.substitute = Answer(stale, "stale-if-error", forward_status=status)
+        self.recording = False
+        if self.flight is not None:
+            self.flight.finish(Failure(stale))
+
+    def failed(self, error: Exception) -> Answer | None:
+        """The app raised before it answered: what goes out in place of the error, if anything may."""
+        stale = self.stale
+        if not self.recording or stale is None or not self.may_hide(stale):
+            return None
+        self.engine.complaints.swallow("app failed, answered stale", f"{type(error).__name__}: {error}")
+        self._hide(stale, "")
+        return self.substitute
 
     def chunk(self, data: bytes) -> None:
         """A piece of the body. It is copied only while it may still be stored."""
-        if not self.recording or not data:
-            return
-        self._size += len(data)
-        if self._size > self.limit:
+        if self.recording and data and self.take is not None and self.substitute is None and not self.take.add(data):
             self.refuse("too-large", lasting=True)
-            return
-        self._body.append(bytes(data))
 
     def complete(self) -> None:
         """The body has ended as it should: store it in L1 and land the flight."""
-        if not self.recording:
+        if not self.recording or self.substitute is not None or self.again:
             return
         try:
-            self._complete()
+            assert self.take is not None
+            outcome = self.take.finish()
+            if isinstance(outcome, str):
+                self.refuse(outcome, lasting=outcome == "view")
+            else:
+                self._admit(outcome)
         except Exception as error:
             self._swallow(error)
 
-    def _complete(self) -> None:
-        fill, verdict = self._fill, self._verdict
-        assert fill is not None
-        announced = None if verdict is None else verdict.content_length
-        # RFC 9111 §3.3: it broke off, or it is not what its head says.
-        if verdict is None or (announced is not None and announced != self._size):
-            self.refuse("incomplete")
-            return
-        if fill.refusal:
-            self.refuse("view", lasting=True)
-            return
-        engine, request = self.engine, self.request
-        response = self._response(fill, verdict)
-        entry = engine.admit(request, response, mark=fill.mark, began=fill.began)
-        self.recording = False
+    def _admit(self, response: StoredResponse) -> Entry:
+        engine, request, take = self.engine, self.request, self.take
+        assert take is not None
+        entry = engine.admit(request, response, mark=take.fill.mark, began=take.fill.began)
+        self._over()
         engine.unshareable.discard(request.key)
         engine.stats.stored += 1
-        if self._policy.l2 and engine.shared is not None:
+        if take.policy.l2 and engine.shared is not None:
             variants = engine.variants(request.key) if response.vary else None
             if variants is None or not variants.full:
                 self._share = response
         if self.flight is not None:
             self.flight.finish(entry)
-
-    def _response(self, fill: Fill, verdict: decisions.Verdict) -> StoredResponse:
-        engine, request = self.engine, self.request
-        status, reason = self._head
-        body = b"".join(self._body)
-        fields = decisions.stored_fields(verdict, status, body, self._policy)
-        lifetime = verdict.lifetime if fill.ttl is None else fill.ttl
-        created = self._generated + engine.unix_offset
-        key = request.key
-        if verdict.vary:
-            names = engine.learn(key, verdict.vary).names
-            key = variant_key(key, names, request.values(names))
-        return StoredResponse(
-            key=canonical(key),
-            epoch=fill.stamp.epoch,
-            number=fill.stamp.number,
-            tags=self._tags(fill),
-            status=status,
-            reason=reason,
-            fields=fields,
-            created=created,
-            fresh_until=created + lifetime,
-            keep_until=created + lifetime + max(verdict.stale),
-            cost=engine.clock() - fill.began,
-            vary=tuple([(name, request.field(name)) for name in verdict.vary]),
-            etag=decisions.value_of(fields, b"etag"),
-            last_modified=decisions.value_of(fields, b"last-modified"),
-            declared=None if fill.declared is None else fill.declared.to_declared(),
-            explicit=verdict.app_decides,
-            public=verdict.public,
-            stale_while_revalidate=verdict.stale.while_revalidate,
-            stale_if_error=verdict.stale.if_error,
-            body=body,
-        )
-
-    def _tags(self, fill: Fill) -> tuple[str, ...]:
-        request, route = self.request, self.request.route
-        path = request.path
-        own = (*route.tags_for(route.params_for(path)), *fill.tags)
-        url = url_tag(request.scheme(), request.host(), request.target(), request.query())
-        implied = ["p:" + path, bucket_of(path), url]
-        if route.is_rule:
-            implied.append("r:" + route.template)
-        return (*dict.fromkeys("t:" + tag for tag in own), *implied)
+        return entry
 
     def abandon(self) -> None:
         """The response broke off, the app failed, or nobody wants it any more: keep nothing, hold nobody up."""
-        self.recording = False
-        self._body = []
+        self._over()
+        if self.take is not None:
+            self.take.drop()
         if self.flight is not None:
             self.flight.finish(RELEASED)
+
+    def _over(self) -> None:
+        self.recording = False
+        if self.when_over is not None:
+            self.when_over()
 
     def refuse(self, reason: str, *, lasting: bool = False) -> None:
         """Do not store the response, for one of `decisions.REASONS`, and let go whoever waits for it."""
@@ -312,7 +289,7 @@ class Exchange:
         engine = self.engine
         engine.stats.refused[reason] += 1
         if lasting:
-            expected = self.request.route.is_rule or (self._fill is not None and self._fill.declared is not None)
+            expected = self.request.route.is_rule or (self.take is not None and self.take.fill.declared is not None)
             engine.remember_unshareable(self.request, expected=expected)
         self.detail = self.detail or reason
         self.will_store = False
@@ -331,3 +308,16 @@ class Exchange:
         if self._share is not None:
             deadline = time.monotonic() + self.engine.settings.l2_budget
             yield from flows.keep(self.engine, self.request, self._share, deadline)
+
+
+class Failure:
+    """The outcome of a flight whose app call failed where a stale response may hide that."""
+
+    __slots__ = ("stale",)
+
+    def __init__(self, stale: Entry) -> None:
+        self.stale = stale
+
+    def covers(self, exchange: Exchange) -> bool:
+        """Whether the stale response answers this follower too."""
+        return exchange.engine.selectable(self.stale, exchange.request) and exchange.may_hide(self.stale)

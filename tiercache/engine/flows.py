@@ -30,7 +30,8 @@ MARKER_TTL = 86_400.0
 
 
 def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | None]:
-    """What L2 has for this request, admitted to L1; None if nothing usable, or if L2 cannot be trusted or reached.
+    """What L2 has for this request, admitted to L1, fresh or not; None if there is nothing alive, or if L2 cannot be
+    trusted or reached.
 
     One round trip; two for a URL that varies and that this process has not met yet.
     """
@@ -40,12 +41,12 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     key = request.key
     variants = engine.variants(key)
     if variants is not None:
-        key = variant_key(request.key, variants.names, request.values(variants.names))
+        key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
     try:
         found = yield from _read(engine, key, deadline)
         if isinstance(found, VaryMarker):
             variants = engine.learn(request.key, found.names, shared=True)
-            key = variant_key(request.key, variants.names, request.values(variants.names))
+            key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
             found = yield from _read(engine, key, deadline)
     except CodecError as error:
         engine.complaints.swallow("unreadable value in L2", error)
@@ -55,8 +56,12 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
         return None
     if not isinstance(found, StoredResponse) or not engine.selects(found, request):
         return None
+    known = engine.find(request)
+    if known is not None and known.response.created >= found.created:
+        # What is stale here is staler there: its writer has not been heard, or its write was lost.
+        return known
     entry = engine.admit(request, found, mark=-1, began=0.0)
-    return entry if engine.usable(entry, request) else None
+    return entry if engine.selectable(entry, request) else None
 
 
 def _read(engine: Engine, key: Key, deadline: float) -> Flow[StoredResponse | VaryMarker | None]:

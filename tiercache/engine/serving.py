@@ -11,7 +11,7 @@ from tiercache.core.entries import Entry
 from tiercache.core.messages import Request
 from tiercache.core.ranges import ByteRange, Unsatisfiable, partial_fields, select_range
 from tiercache.core.status_field import NAME as CACHE_STATUS
-from tiercache.core.status_field import collapsed_value, forwarded_value, hit_value
+from tiercache.core.status_field import collapsed_value, forwarded_value, hit_value, substituted_value
 from tiercache.engine.events import Stats
 
 Pairs = list[tuple[bytes, bytes]]
@@ -22,8 +22,11 @@ class Answer(NamedTuple):
 
     entry: Entry
     detail: str
-    """The tier that had it: `l1` or `l2`."""
+    """The tier that had it, `l1` or `l2`, or how it came to answer: `validated`, `stale-if-error`."""
     collapsed: bool = False
+    forward_status: str | None = None
+    """The app was asked and this is what it said; empty where it raised. None: it was not asked."""
+    stored: bool = False
 
 
 class Reply(NamedTuple):
@@ -65,7 +68,11 @@ class Presenter:
         response = entry.response
         stats = self._stats
         ttl = entry.fresh_until - now
-        if answer.collapsed:
+        if ttl <= 0:
+            stats.stale += 1
+        if answer.forward_status is not None:
+            status_value = substituted_value(ttl, answer.detail, answer.forward_status, stored=answer.stored)
+        elif answer.collapsed:
             stats.collapsed += 1
             status_value = collapsed_value(ttl)
         else:
@@ -90,11 +97,20 @@ class Presenter:
             if isinstance(part, Unsatisfiable):
                 own = (b"age", CACHE_STATUS, b"date")
                 headers = [pair for pair in headers if pair[0] in own]
-                headers += [(b"content-range", part.content_range), (b"content-length", b"0")]
+                # Strict servers expect a type on every status that may have content.
+                headers += [(b"content-type", b"text/plain"), (b"content-range", part.content_range)]
+                headers.append((b"content-length", b"0"))
                 return Reply(416, b"Range Not Satisfiable", headers, b"")
         if request.method == "HEAD":
             body = b""
         return Reply(status, reason, headers, body)
+
+    def unsatisfiable(self) -> Reply:
+        """RFC 9111 §5.2.1.7: the client asked for an answer from the store or none."""
+        headers: Pairs = [(b"content-length", b"0")]
+        if self._cache_status:
+            headers.append((CACHE_STATUS, b"tiercache; detail=only-if-cached"))
+        return Reply(504, b"Gateway Timeout", headers, b"")
 
     def bypassing(self, reason: str) -> tuple[bytes, bytes] | None:
         """The `Cache-Status` line of a response in which the store took no part; None where none is wanted."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from tiercache.asgi import ASGIApp, Receive, Scope, Send
+from tiercache.asgi_fills import ASGIApp, Receive, Scope, Send
 from tiercache.cache import TierCache
 from tiercache.core.validation import redacted
 from tiercache.errors import ConfigError

@@ -1,0 +1,240 @@
+"""Fills on the ASGI side: the app is called, and what it answers is copied on its way to the client.
+
+A fill that others may be waiting for runs in a task of its own, so that neither a client that reads slowly nor one
+that goes away decides when, or whether, it ends. A refresh behind a stale answer has no client at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tiercache.engine.effects import adrive
+from tiercache.engine.engine import Engine
+from tiercache.engine.exchange import CONDITIONS, Exchange
+from tiercache.engine.fill import enter, leave
+from tiercache.engine.serving import Reply
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_END: Message = {}
+_ASIDE = frozenset({"http.response.debug", "http.response.push", "http.response.early_hint"})
+"""Messages that are not part of the response itself."""
+_PATIENCE = 0.5
+"""Seconds between two looks at whether anybody still waits for a fill whose client has left."""
+_REFRESHED = ("type", "asgi", "http_version", "scheme", "path", "raw_path", "query_string", "root_path", "server")
+"""What a refresh takes over from the scope of the request that caused it: nothing that says who asked."""
+
+
+async def send_reply(reply: Reply, send: Send) -> None:
+    """Send a whole response."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+class ASGIFills:
+    """The fills of one app."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self.app = app
+        self._engine = engine
+        self._presenter = engine.presenter
+        # The event loop keeps only weak references to tasks.
+        self._detached: set[asyncio.Task[None]] = set()
+
+    async def fill(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the app and keep a copy of what it answers. Used as it is where nobody else waits for the outcome."""
+        try:
+            await self._call(exchange, scope, receive, send)
+            if exchange.again:
+                await self._call(exchange, scope, receive, send)
+        finally:
+            exchange.abandon()
+            await adrive(exchange.close())
+
+    async def _call(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        fill = exchange.begin()
+        conditions = exchange.conditions()
+        if conditions is not None:
+            kept = [pair for pair in scope["headers"] if pair[0] not in CONDITIONS]
+            scope = {**scope, "headers": [*kept, *conditions]}
+        started = dropping = False
+
+        async def recorded_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and message.get("body"):
+                # An app that reads content may answer by it, and the key does not hold it.
+                exchange.refuse("body")
+            return message
+
+        async def recorded_send(message: Message) -> None:
+            nonlocal started, dropping
+            kind = message["type"]
+            if dropping:
+                return
+            if kind == "http.response.start":
+                message = self._started(exchange, message)
+                dropping = exchange.again or exchange.substitute is not None
+                started = not exchange.again
+                if exchange.substitute is not None:
+                    answer = self._presenter.answer(exchange.substitute, exchange.request, self._engine.clock())
+                    await send_reply(answer, send)
+                if dropping:
+                    return
+            elif kind == "http.response.body":
+                exchange.chunk(message.get("body", b""))
+                if not message.get("more_body", False):
+                    exchange.complete()
+            elif kind not in _ASIDE:
+                # A file by path, trailers: part of the response that does not pass through here.
+                exchange.refuse("extension")
+            await send(message)
+
+        token = enter(fill)
+        try:
+            await self.app(scope, recorded_receive, recorded_send)
+        except Exception as error:
+            stale = None if started else exchange.failed(error)
+            if stale is None:
+                if not dropping:
+                    raise
+                self._engine.complaints.swallow("app failed behind its answer", f"{type(error).__name__}: {error}")
+            else:
+                await send_reply(self._presenter.answer(stale, exchange.request, self._engine.clock()), send)
+        finally:
+            leave(token)
+
+    def _started(self, exchange: Exchange, message: Message) -> Message:
+        raw = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        if message.get("trailers"):
+            exchange.refuse("extension")
+        fields = tuple([(name.lower(), value) for name, value in raw])
+        edge = exchange.started(message["status"], b"", fields)
+        line = self._presenter.forwarded(exchange.forward, exchange.detail, stored=exchange.will_store)
+        return {**message, "headers": self._presenter.outgoing(raw, edge, exchange.age, line)}
+
+    async def lead(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """A fill that others may wait for, in its own task; this one hands on to the client what the app sends."""
+        client = _Client(exchange, receive)
+        task = asyncio.get_running_loop().create_task(self._fill_for(client, exchange, scope))
+        try:
+            while True:
+                message = await client.next()
+                if message is _END:
+                    break
+                await send(message)
+            # Not awaited itself: a cancellation of this task must not reach into that one.
+            await asyncio.wait([task])
+            task.result()
+        except BaseException:
+            client.left()
+            if task.done():
+                pass
+            elif exchange.wanted():
+                self._detach(task)
+            else:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            raise
+
+    async def _fill_for(self, client: _Client, exchange: Exchange, scope: Scope) -> None:
+        try:
+            await self.fill(exchange, scope, client.receive, client.send)
+        finally:
+            client.end()
+
+    def refresh(self, exchange: Exchange, scope: Scope, state: dict[str, Any] | None) -> None:
+        """Fill behind a stale answer, by a request of the cache's own. `state` is what the app's lifespan left."""
+        own = {name: scope[name] for name in _REFRESHED if name in scope}
+        own |= {"method": "GET", "headers": list(exchange.scrubbed or ()), "extensions": {}}
+        if state is not None:
+            own["state"] = dict(state)
+        if "app_root_path" in scope:
+            own["app_root_path"] = scope["app_root_path"]
+        self._detach(asyncio.get_running_loop().create_task(self._refresh(exchange, own)))
+
+    async def _refresh(self, exchange: Exchange, scope: Scope) -> None:
+        asked = False
+        over = asyncio.Event()
+        exchange.when_over = over.set
+
+        async def receive() -> Message:
+            nonlocal asked
+            if not asked:
+                asked = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            # This client leaves when the answer is through, or is of no use to it.
+            await over.wait()
+            return {"type": "http.disconnect"}
+
+        async def discard(message: Message) -> None:
+            pass
+
+        try:
+            await self.fill(exchange, scope, receive, discard)
+        finally:
+            self._engine.refreshed()
+
+    def _detach(self, task: asyncio.Task[None]) -> None:
+        self._detached.add(task)
+        task.add_done_callback(self._detached_done)
+
+    def _detached_done(self, task: asyncio.Task[None]) -> None:
+        self._detached.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
+
+
+class _Client:
+    """The client of a fill that runs in another task: a queue that holds no more than what may be stored anyway."""
+
+    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held = 0
+        self._gone = False
+
+    async def next(self) -> Message:
+        """What to send next; `_END` when the app is done."""
+        message = await self._queue.get()
+        self._held -= len(message.get("body", b""))
+        if self._held <= self._exchange.limit:
+            self._room.set()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """For the app. Waits only when the client lags behind by more than a stored body may have."""
+        if self._gone:
+            return
+        self._held += len(message.get("body", b""))
+        self._queue.put_nowait(message)
+        if self._held > self._exchange.limit:
+            self._room.clear()
+            await self._room.wait()
+
+    async def receive(self) -> Message:
+        """For the app. That the client has left is kept from it while others wait for what it is making."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            while self._exchange.wanted() and not self._ending.done():
+                await asyncio.wait([self._ending], timeout=_PATIENCE)
+        return message
+
+    def left(self) -> None:
+        """The client is gone; what the app still sends is for the store alone."""
+        self._gone = True
+        self._room.set()
+
+    def end(self) -> None:
+        if not self._ending.done():
+            self._ending.set_result(None)
+        self._queue.put_nowait(_END)
