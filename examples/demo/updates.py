@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from examples.demo.visitor import Reply, Visitor
 
 PATIENCE = 10.0
 """Seconds to wait for a new price before it counts as never shown."""
-AGREEING = 2
-"""Answers with the new price from each worker before the next update: an old one that came back would show."""
 
 
 class Update(NamedTuple):
@@ -22,6 +22,7 @@ class Update(NamedTuple):
 
 
 class Seen(NamedTuple):
+    path: str
     cents: int
     sent: float
     received: float
@@ -50,21 +51,23 @@ class Staleness(NamedTuple):
 
 
 class _Poller(threading.Thread):
-    """Asks one worker for the page again and again, and notes each price with its times."""
+    """Asks one worker for the pages again and again, and notes the price on each with its times."""
 
-    def __init__(self, visitor: Visitor, path: str) -> None:
+    def __init__(self, visitor: Visitor, product: int, paths: Sequence[str]) -> None:
         super().__init__(daemon=True)
         self.seen: list[Seen] = []
         self.strange: list[str] = []
         self._visitor = visitor
-        self._path = path
+        self._product = product
+        self._paths = itertools.cycle(paths)
         self._done = threading.Event()
 
     def run(self) -> None:
         while not self._done.is_set():
             try:
-                reply = self._visitor.get(self._path)
-                self.seen.append(Seen(cents_of(reply), reply.sent, reply.received))
+                path = next(self._paths)
+                reply = self._visitor.get(path)
+                self.seen.append(Seen(path, cents_of(reply, self._product), reply.sent, reply.received))
             except Exception as error:  # to be told at the end, not lost in a thread
                 self.strange.append(f"{self._visitor.name}: {type(error).__name__}: {error}")
                 self._done.wait(0.05)
@@ -76,19 +79,29 @@ class _Poller(threading.Thread):
         self.join()
 
 
-def cents_of(reply: Reply) -> int:
-    if reply.status != 200 or "." not in reply.price:
-        raise ValueError(f"status {reply.status}, price {reply.price}")
-    return int(reply.price.replace(".", ""))
+def pages_of(product: int) -> tuple[str, str]:
+    """Its own page, and the front page: one goes by its path too, the other only by its tag."""
+    return f"/products/{product}", "/"
 
 
-def measure(visitors: Sequence[Visitor], path: str, change: Callable[[int], None], prices: Sequence[int]) -> Staleness:
-    """Change the price to each of `prices` (rising, in cents) in turn, while every visitor watches the page.
+def cents_of(reply: Reply, product: int) -> int:
+    """The price of a product on either of its pages."""
+    found = re.search(rf'(?:<strong>|href="/products/{product}">[^<]*</a></td><td>)([0-9]+)\.([0-9][0-9])', reply.text)
+    if reply.status != 200 or found is None:
+        raise ValueError(f"status {reply.status}, and {'a' if found else 'no'} price")
+    return int(found[1] + found[2])
+
+
+def measure(
+    visitors: Sequence[Visitor], product: int, change: Callable[[int], None], prices: Sequence[int]
+) -> Staleness:
+    """Change a price to each of `prices` (rising, in cents) in turn, while every visitor watches the pages with it.
 
     An answer counts as old for an update if it was asked for after the update had returned and shows a lower price.
     The time counted is that at which it arrived: the worker had decided a little earlier.
     """
-    pollers = [_Poller(visitor, path) for visitor in visitors]
+    paths = pages_of(product)
+    pollers = [_Poller(visitor, product, paths) for visitor in visitors]
     for poller in pollers:
         poller.start()
     updates: list[Update] = []
@@ -99,12 +112,9 @@ def measure(visitors: Sequence[Visitor], path: str, change: Callable[[int], None
             change(cents)
             update = Update(cents, time.perf_counter())
             updates.append(update)
-            end = update.returned + PATIENCE
-            while not all(_agrees(poller, mark, update) for poller, mark in zip(pollers, marks, strict=True)):
-                if time.perf_counter() > end:
-                    strange.append(f"{cents} cents was not shown everywhere within {PATIENCE:g} s")
-                    break
-                time.sleep(0.001)
+            if not _wait_for_all(pollers, marks, update, paths):
+                strange.append(f"{cents} cents was not shown everywhere within {PATIENCE:g} s")
+                break
     finally:
         for poller in pollers:
             poller.finish()
@@ -114,9 +124,19 @@ def measure(visitors: Sequence[Visitor], path: str, change: Callable[[int], None
     return Staleness(last_old(updates, seen), len(seen), strange)
 
 
-def _agrees(poller: _Poller, mark: int, update: Update) -> bool:
-    fresh = [one for one in poller.seen[mark:] if one.sent > update.returned]
-    return sum(1 for one in fresh if one.cents == update.cents) >= AGREEING
+def _wait_for_all(pollers: Sequence[_Poller], marks: Sequence[int], update: Update, paths: Collection[str]) -> bool:
+    end = update.returned + PATIENCE
+    while not all(_agrees(poller, mark, update, paths) for poller, mark in zip(pollers, marks, strict=True)):
+        if time.perf_counter() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def _agrees(poller: _Poller, mark: int, update: Update, paths: Collection[str]) -> bool:
+    """Whether this worker has shown the new price on every page, when asked after the update had returned."""
+    seen = {one.path for one in poller.seen[mark:] if one.sent > update.returned and one.cents == update.cents}
+    return len(seen) == len(paths)
 
 
 def last_old(updates: Sequence[Update], seen: Sequence[Seen]) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import re
 import time
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -21,11 +20,6 @@ class Reply(NamedTuple):
     sent: float
     received: float
     """`time.perf_counter()` seconds."""
-
-    @property
-    def price(self) -> str:
-        found = re.search(r"<strong>([0-9.]+)</strong>", self.text)
-        return found[1] if found else "none"
 
     @property
     def milliseconds(self) -> float:

@@ -131,13 +131,13 @@ def test_a_redis_of_somebody_else_is_used_and_not_stopped() -> None:
 def test_staleness_counts_old_answers_that_were_asked_for_after_the_update() -> None:
     updates = [Update(100, 1.0), Update(101, 2.0), Update(102, 3.0)]
     seen = [
-        Seen(99, 0.9, 1.5),  # asked for before it returned
-        Seen(99, 1.1, 1.25),
-        Seen(99, 1.1, 1.2),
-        Seen(101, 1.9, 1.95),  # newer than promised
-        Seen(100, 2.5, 2.5625),
-        Seen(99, 2.5, 2.75),  # two updates behind: out of date since the first
-        Seen(102, 3.1, 3.2),
+        Seen("/", 99, 0.9, 1.5),  # asked for before it returned
+        Seen("/", 99, 1.1, 1.25),
+        Seen("/", 99, 1.1, 1.2),
+        Seen("/", 101, 1.9, 1.95),  # newer than promised
+        Seen("/", 100, 2.5, 2.5625),
+        Seen("/", 99, 2.5, 2.75),  # two updates behind: out of date since the first
+        Seen("/", 102, 3.1, 3.2),
     ]
     assert last_old(updates, seen) == [1750.0, 562.5, 0.0]
 
