@@ -37,9 +37,6 @@ before the view is reached.
 
 Where several speak, the strongest wins, setting by setting: what the view says while it runs (`tiercache.ttl`,
 `tiercache.no_store`, response headers), then the rule, then the decorator. `tags` and `invalidates` are united.
-
-In this version nothing acts on `stale_while_revalidate`, `stale_if_error` and `client_directives` yet: they are
-checked, and what has expired is made anew while the request waits.
 """
 
 _STATUS = """\
@@ -54,6 +51,11 @@ Every HTTP response carries a `Cache-Status` field (RFC 9211), unless `cache_sta
 | `tiercache; fwd=miss; stored` | the app answered, and its response was stored |
 | `tiercache; fwd=miss; collapsed; ttl=42` | another request had called the app already, and this one waited for it |
 | `tiercache; fwd=miss; detail=<reason>` | the app answered, and the response was not stored, for the reason given |
+| `tiercache; hit; ttl=-3; detail=l1` | it expired 3 s ago, and is served while a new one is made |
+| `tiercache; fwd=stale; fwd-status=304; stored; ttl=600; detail=validated` | expired, and the app confirmed it |
+| `tiercache; fwd=stale; fwd-status=500; ttl=-3; detail=stale-if-error` | expired, and served in place of an error |
+| `tiercache; fwd=stale; stored` | expired, and the app made a new one |
+| `tiercache; detail=only-if-cached` | 504: the client wanted an answer from the store only, and there is none |
 | `tiercache; fwd=request; detail=<reason>` | it asks for a part or has a condition, and nothing stored can answer it |
 | `tiercache; fwd=bypass; detail=<reason>` | the store took no part, for the reason given |
 | `tiercache; fwd=method` | the method is neither GET nor HEAD |

@@ -136,10 +136,12 @@ def test_the_permissions_are_those_that_the_error_names() -> None:
     assert f">PASSWORD {redis_errors._PERMISSIONS}\n" in text("how-to/deploy.md")
 
 
-def test_the_pages_name_only_reasons_that_there_are() -> None:
-    named = {reason for page in PAGES for reason in re.findall(r"detail=([a-z0-9-]+)", page.read_text("utf-8"))}
-    assert named > {"l1", "l2", "cookie"}
-    assert named - {"l1", "l2"} <= set(REASONS)
+def test_the_pages_name_only_details_that_there_are() -> None:
+    named = {detail for page in PAGES for detail in re.findall(r"detail=([a-z0-9-]+)", page.read_text("utf-8"))}
+    engine = "".join(path.read_text("utf-8") for path in (ROOT / "tiercache" / "engine").glob("*.py"))
+    others = named - set(REASONS)
+    assert others > {"l1", "l2", "validated"}
+    assert [detail for detail in others if not re.search(rf"[\"=]{detail}\"", engine)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
