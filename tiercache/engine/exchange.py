@@ -37,6 +37,9 @@ from tiercache.engine.serving import Answer
 
 CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
 
+NO_STORE = Edge((), b"no-store", None, None, frozenset({b"cache-control", b"expires", b"cdn-cache-control"}))
+"""What L0 is told of a response that the view will not have stored."""
+
 
 class Exchange:
     """The state of one request between its arrival and its end."""
@@ -160,7 +163,7 @@ class Exchange:
         verdict = take.start(status, reason, fields)
         if verdict.refusal:
             self.refuse(verdict.refusal, lasting=verdict.lasting)
-            return None
+            return NO_STORE if take.fill.refusal else None
         if self.refresh and not {*verdict.vary} <= {name for name, _ in self.scrubbed or ()} | {
             name for name in verdict.vary if self.request.field(name) is None
         }:
