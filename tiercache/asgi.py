@@ -173,9 +173,12 @@ class ASGIMiddleware:
             exchange.abandon()
             raise
         if answer is not None:
-            await self._reply(answer, request, send)
-            if exchange.refresh:
-                self._fills.refresh(exchange, scope, self._state)
+            try:
+                await self._reply(answer, request, send)
+            finally:
+                # Whatever becomes of this client: others wait for what its request has set going.
+                if exchange.refresh:
+                    self._fills.refresh(exchange, scope, self._state)
         elif exchange.unsatisfiable:
             await send_reply(self._presenter.unsatisfiable(), send)
         elif not exchange.observing:

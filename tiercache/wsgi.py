@@ -169,10 +169,12 @@ class WSGIMiddleware:
             exchange.abandon()
             raise
         if answer is not None:
-            body = self._reply(answer, request, start_response)
-            if exchange.refresh:
-                refresh(exchange, self.app, environ)
-            return body
+            try:
+                return self._reply(answer, request, start_response)
+            finally:
+                # Whatever becomes of this client: others wait for what its request has set going.
+                if exchange.refresh:
+                    refresh(exchange, self.app, environ)
         if exchange.unsatisfiable:
             return send_reply(self._presenter.unsatisfiable(), start_response)
         if exchange.observing:

@@ -126,22 +126,17 @@ class Fill:
             self._call(environ)
             if exchange.again:
                 self._drop()
+                self._first = []
                 self._call(environ)
-        except Exception as error:
-            stale = None if self._started else exchange.failed(error)
-            if stale is None:
-                self._end()
-                raise
-            self._end()
-            return send_reply(self._presenter.answer(stale, exchange.request, exchange.engine.clock()), start_response)
-        except BaseException:
-            self._end()
-            raise
-        try:
             return self._answer()
-        except BaseException:
-            self._end()
-            raise
+        except BaseException as error:
+            # Before anything is closed: closing it releases the flight, which is to end with the stale answer.
+            stale = exchange.failed(error) if isinstance(error, Exception) and not self._started else None
+            # The server has not been given the body, and so cannot close it.
+            Closing(self._body, self._end).close()
+            if stale is None:
+                raise
+            return send_reply(self._presenter.answer(stale, exchange.request, exchange.engine.clock()), start_response)
 
     def _answer(self) -> Iterable[bytes]:
         exchange, body = self._exchange, self._body
@@ -190,6 +185,8 @@ class Fill:
     def _start(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
         exchange = self._exchange
         if self._started:
+            if exchange.substitute is not None:
+                return _nowhere
             # The app takes back what it had begun, because it failed.
             exchange.refuse("incomplete")
         fields = fields_of(headers)

@@ -49,7 +49,7 @@ def test_the_way_through_l2_changes_nothing(world: World, redis_url: str) -> Non
 
 def test_a_large_binary_body_goes_through_l2(world: World, redis_url: str) -> None:
     body = bytes(range(256)) * 4_000
-    one, two = (world.face(Origin(Reply(body)), redis_url, l2_budget="10s") for _ in range(2))
+    one, two = (world.face(Origin(Reply(body)), redis_url) for _ in range(2))
     assert one.get("/p/1").body == two.get("/p/1").body == body
     assert two.cache.stats()["hits_l2"] == 1
 
@@ -160,7 +160,7 @@ def test_a_server_without_scripting(world: World, caplog: pytest.LogCaptureFixtu
 def test_a_server_that_never_answers_costs_a_request_its_budget_at_most(world: World) -> None:
     """The request is answered while the server is paused, which is all that can be said without a watch."""
     with RedisServer() as server:
-        face = world.face(Origin(), server.url)
+        face = world.face(Origin(), server.url, l2_budget="50ms")
         face.get("/p/1")
         server.pause()
         try:
