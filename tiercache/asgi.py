@@ -42,6 +42,7 @@ class ASGIRequest(Request):
         self._fields: dict[bytes, bytes] = dict(headers)
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
+        self.isolated = False
         self.trusted = ()
         if len(self._fields) != len(headers):
             self._join(headers, watched)
@@ -146,8 +147,8 @@ class ASGIMiddleware:
         request = ASGIRequest(scope, self._watched, self._prefix)
         entry = engine.hit(request)
         if entry is not None:
-            if request.conditional or request.method == "HEAD":
-                await self._reply(Answer(entry, "l1"), request, send)
+            if request.conditional or request.isolated or request.method == "HEAD":
+                await self._reply(Answer(entry, "isolated" if request.isolated else "l1"), request, send)
                 return
             age = int(request.now - entry.born)
             wire = entry.wire

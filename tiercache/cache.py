@@ -112,6 +112,8 @@ class TierCache:
         else:
             raise PurgeError("purge() would block the running event loop; use `await cache.apurge(...)` here")
         members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
+        # It replays what the shared tier does not confirm.
+        self._lifecycle.ensure_running()
         return drive(purge(self._engine, members, everything))
 
     async def apurge(
@@ -124,6 +126,7 @@ class TierCache:
     ) -> PurgeReceipt:
         """`purge` for async code."""
         members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
+        self._lifecycle.ensure_running()
         return await adrive(purge(self._engine, members, everything))
 
     # -- life --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypedDict, Unpack, cast
 
-from tiercache.core.credentials import CREDENTIAL_HEADERS, FORWARDING_HEADERS, IGNORED_COOKIES
+from tiercache.core.admission import FORWARDING
+from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.policy import Duration, Size
 from tiercache.core.validation import (
     DURATION,
@@ -27,6 +28,7 @@ from tiercache.core.validation import (
 from tiercache.errors import ConfigError
 
 DISABLED_VARIABLE: Final = "TIERCACHE_DISABLED"
+FORWARDING_HEADERS: Final = tuple(name.decode() for name in FORWARDING)
 _ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
@@ -92,7 +94,7 @@ _ROWS = (
         "lease_wait",
         DURATION,
         "2s",
-        "Longest that a request waits for another process to fill the same key, in seconds; 0: not at all.",
+        "Longest that a request waits for another one that is filling the same key, in seconds; 0: not at all.",
     ),
     Setting("pool_size", whole(1, 10_000), 50, "Most connections to L2 at once, per process."),
     Setting("max_variants", whole(1, 10_000), 50, "Most variants (by Vary) of one URL that are stored."),

@@ -67,6 +67,7 @@ class WSGIRequest(Request):
         self.path = path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
+        self.isolated = False
         self.trusted = ()
         if watched.variables.isdisjoint(environ):
             self.special = (b"content-length",) if environ.get("CONTENT_LENGTH") else ()
@@ -143,8 +144,8 @@ class WSGIMiddleware:
             return self._pass_by(self._presenter.bypassing("route"), environ, start_response)
         entry = engine.hit(request)
         if entry is not None:
-            if request.conditional or request.method == "HEAD":
-                return self._reply(Answer(entry, "l1"), request, start_response)
+            if request.conditional or request.isolated or request.method == "HEAD":
+                return self._reply(Answer(entry, "isolated" if request.isolated else "l1"), request, start_response)
             age = int(request.now - entry.born)
             wire = entry.wire
             if wire[0] != age:

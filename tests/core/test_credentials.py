@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercache.core.credentials import CREDENTIAL_HEADERS, FORWARDING_HEADERS, IGNORED_COOKIES, Credentials
+from tiercache.config import FORWARDING_HEADERS
+from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES, Credentials
 
 default = Credentials()
 

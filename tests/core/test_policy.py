@@ -19,7 +19,7 @@ EXPLICIT: dict[str, Any] = {
     "tiers": ["l2", "l1"],
     "query": ["range"],
     "headers": ["Accept-Language"],
-    "cookies": ["theme"],
+    "cookies": "ignore",
     "drop_cookies": ["seen"],
     "ttl_by_status": {404: "10s", "410": 60},
     "isolated_ttl": 0,
@@ -29,6 +29,7 @@ EXPLICIT: dict[str, Any] = {
     "stale_if_error": "1h",
     "etag": "strong",
     "client_directives": True,
+    "normalize": ["Accept-Encoding"],
     "heuristic": 0.1,
 }
 PARSED: dict[str, Any] = {
@@ -40,7 +41,7 @@ PARSED: dict[str, Any] = {
     "tiers": ("l1", "l2"),
     "query": ("range",),
     "headers": ("accept-language",),
-    "cookies": ("theme",),
+    "cookies": "ignore",
     "drop_cookies": ("seen",),
     "ttl_by_status": {404: 10.0, 410: 60.0},
     "isolated_ttl": 0.0,
@@ -48,8 +49,9 @@ PARSED: dict[str, Any] = {
     "invalidates": ("catalog",),
     "stale_while_revalidate": 60.0,
     "stale_if_error": 3600.0,
+    "normalize": ("accept-encoding",),
 }
-EARLY = ("query", "headers", "cookies", "client_directives")
+EARLY = ("query", "headers", "cookies", "invalidates", "client_directives", "normalize")
 LATE = [row.name for row in Policy.settings() if row.name not in EARLY]
 
 
@@ -322,3 +324,8 @@ def test_junk_in_a_stored_entry_never_raises(junk: Any) -> None:
 )
 def test_what_this_version_cannot_read_is_none(junk: object) -> None:
     assert Policy.from_declared(junk) is None
+
+
+def test_a_cdn_lifetime_is_refused_beside_cookies_in_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"cdn_ttl: 60\.0 .* what differs by cookie is for one visitor"):
+        Policy(ttl="10m", cookies=["session"], cdn_ttl="1m")

@@ -70,22 +70,21 @@ def _never(value: bytes, request: Request) -> bool:
 
 FORWARDING: dict[bytes, Callable[[bytes, Request], bool]] = {
     b"x-forwarded-host": _same_host,
-    b"x-host": _same_host,
-    b"x-forwarded-server": _same_host,
     b"x-forwarded-proto": _same_scheme,
-    b"x-forwarded-scheme": _same_scheme,
-    b"x-url-scheme": _same_scheme,
-    b"x-forwarded-ssl": _same_tls,
-    b"front-end-https": _same_tls,
     b"x-forwarded-port": _same_port,
     b"forwarded": _same_forwarded,
     b"x-original-url": _same_target,
     b"x-rewrite-url": _same_target,
-    b"x-forwarded-prefix": _never,
-    b"x-script-name": _never,
     b"x-http-method-override": _same_method,
     b"x-http-method": _same_method,
     b"x-method-override": _same_method,
+    b"x-host": _same_host,
+    b"x-forwarded-scheme": _same_scheme,
+    b"x-url-scheme": _same_scheme,
+    b"x-forwarded-ssl": _same_tls,
+    b"front-end-https": _same_tls,
+    b"x-forwarded-prefix": _never,
+    b"x-script-name": _never,
 }
 """Fields by which a client may make an app answer as if asked elsewhere or otherwise, and when each is harmless."""
 

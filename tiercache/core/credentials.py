@@ -211,17 +211,6 @@ IGNORED_COOKIES: Final = (
 )
 """Cookies that are no credential; `*` at the end stands for any rest. The setting `ignore_cookies` adds to it."""
 
-FORWARDING_HEADERS: Final = (
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "forwarded",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-)
-"""Request fields by which a client can change what a framework takes for the host, scheme, path or method."""
-
 
 class Credentials:
     """The two lists, prepared for asking of every request. Nothing raises, whatever a client sends."""

@@ -45,7 +45,7 @@ REASONS = {
     "incomplete": "the body broke off, or its length is not what its head says",
     "extension": "the response is sent by other means than its body (a file by path, trailers)",
     "view": "the view said no_store()",
-    "isolated": "the shared tier cannot be reached",
+    "isolated": "the shared tier cannot be reached: only this process's own fills answer, for isolated_ttl",
 }
 """What `detail` in `Cache-Status` may say (RFC 9211 §2.9), and `stats()` counts by."""
 

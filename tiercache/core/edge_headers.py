@@ -21,7 +21,7 @@ _SETS: dict[frozenset[bytes], frozenset[bytes]] = {}
 class Edge:
     """The fields of one response as L0 gets them: those that never change, and those that depend on its age."""
 
-    __slots__ = ("browser", "cdn", "directives", "fixed", "replaced")
+    __slots__ = ("browser", "cdn", "directives", "fixed", "more", "replaced")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Edge:
         browser: float | None,
         cdn: float | None,
         replaced: frozenset[bytes],
+        more: Fields = (),
     ) -> None:
         self.fixed = fixed
         self.directives = directives
@@ -39,10 +40,12 @@ class Edge:
         self.cdn = cdn
         self.replaced = replaced
         """Lower-case names of app fields that are not sent as they came."""
+        self.more = more
+        """Fields that the app did not send, whatever the age."""
 
     def lines(self, age: int) -> list[tuple[bytes, bytes]]:
-        """The fields that depend on the age, in seconds, of the response when it is sent."""
-        lines = []
+        """The fields that are added to those of the app when the response is sent at this age, in seconds."""
+        lines = [*self.more]
         if self.directives is not None:
             value = self.directives
             if self.browser is not None:
@@ -61,6 +64,8 @@ def edge_for(
     lifetime: float,
     app_decides: bool,
     lacks_date: bool,
+    keyed: tuple[bytes, ...] = (),
+    personal: bool = False,
 ) -> Edge:
     """Decide what of a shareable response leaves towards L0.
 
@@ -71,7 +76,11 @@ def edge_for(
         app_decides: the app itself gave an explicit lifetime.
         lacks_date: the app sent no `Date`. The server then adds one of its own to every answer, and an absolute
             `Expires` beside it would count the time spent here twice; it leaves as the equivalent `max-age`.
+        keyed: request fields that a rule puts into our key. L0 knows nothing of our keys: it is told by `Vary`.
+        personal: a credential is among them. Then the answer is for one user, and no CDN may keep it.
     """
+    if personal:
+        cdn_ttl = None
     names = frozenset(name for name, _ in fields)
     replaced = {b"age"}
     directives: bytes | None = None
@@ -83,6 +92,8 @@ def edge_for(
         for member in _QUOTED_COMMA.split(value)
         if member.strip() and not _MAX_AGE.match(member)
     ]
+    if personal:
+        kept = [b"private", *(k for k in kept if k.lower() not in (b"public", b"private"))]
     if browser_ttl is not None:
         replaced |= {b"cache-control", b"expires"}
         if browser_ttl > 0:
@@ -103,4 +114,10 @@ def edge_for(
     dropped = frozenset(replaced)
     dropped = _SETS.setdefault(dropped, dropped)
     fixed = tuple([pair for pair in fields if pair[0] not in dropped])
-    return Edge(fixed, directives, browser, cdn_ttl, dropped)
+    more: Fields = ()
+    if keyed:
+        told = {name.strip().lower() for name, value in fields if name == b"vary" for name in value.split(b",")}
+        untold = [name for name in keyed if name not in told]
+        if untold:
+            more = ((b"vary", b", ".join(untold)),)
+    return Edge(fixed, directives, browser, cdn_ttl, dropped, more)

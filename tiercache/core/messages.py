@@ -26,6 +26,7 @@ class Request:
         "conditional",
         "credential",
         "directives",
+        "isolated",
         "key",
         "method",
         "now",
@@ -50,6 +51,8 @@ class Request:
     """The kind of credential that the request carries (`cookie`, `authorization`, …); empty for none."""
     conditional: str
     """`condition` or `range` where the request asks for less than the whole response, else empty."""
+    isolated: bool
+    """It was answered from this process's own fills, past trust in what others have purged."""
     directives: Any
     """The request's own `Cache-Control`, where the rule obeys it; None where it does not."""
     trusted: tuple[Any, ...]
@@ -95,7 +98,7 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     """
 
     key: bytes
-    """The whole key, variant included, that this answers; compared on every read from L2 (DESIGN section 4)."""
+    """The whole key, variant included, that this answers; compared on every read from L2."""
     epoch: str
     number: int
     """The stamp: epoch and number of the ledger when the fill *began*."""

@@ -112,7 +112,8 @@ _ROWS = (
         "browser_ttl",
         optional(DURATION),
         None,
-        "Freshness lifetime in browsers, in seconds from when we send; None: revalidate each time.",
+        "Freshness lifetime in browsers, in seconds from when we send; None: what the app states, else to revalidate "
+        "each time.",
     ),
     Setting(
         "cdn_ttl",
@@ -156,7 +157,9 @@ _ROWS = (
         "How long L1 may go on answering when the shared tier cannot be reached, in seconds; 0: not at all.",
     ),
     Setting("max_body", optional(above_zero(SIZE)), None, "Largest body to store, in bytes; None: as for the cache."),
-    Setting("invalidates", _TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds."),
+    Setting(
+        "invalidates", _TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds.", early=True
+    ),
     Setting(
         "stale_while_revalidate",
         optional(DURATION),
@@ -313,6 +316,13 @@ class Policy(Validated):
                         getattr(self, name),
                         "no such setting beside cache=False, which stores nothing; leave one of the two out",
                     )
+        if self.cdn_ttl and isinstance(self.cookies, tuple):
+            raise ConfigError(
+                qualified(where, "cdn_ttl"),
+                self.cdn_ttl,
+                "no such setting beside cookies=[…]: what differs by cookie is for one visitor, and a CDN would give "
+                "it to the next",
+            )
         if self.ttl == 0 and not self.stale_while_revalidate and not self.stale_if_error:
             raise ConfigError(
                 qualified(where, "ttl"),

@@ -22,7 +22,7 @@ def substituted_value(ttl: float, detail: str, status: str, *, stored: bool) -> 
         parts.append(f"fwd-status={status}")
     if stored:
         parts.append("stored")
-    return "; ".join([*parts, f"ttl={ttl:.0f}", f"detail={detail}"]).encode("ascii")
+    return "; ".join([*parts, f"ttl={int(ttl)}", f"detail={detail}"]).encode("ascii")
 
 
 def forwarded_value(forward: str, detail: str, *, stored: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -43,6 +44,9 @@ def declares(policy: Policy) -> Callable[[View], View]:
                 _declare(policy, signature, wanted, args, kwargs)
                 return view(*args, **kwargs)
 
+        # FastAPI before 0.121 resolves annotations in the wrapper's module, not in the view's; resolved ones need none.
+        with contextlib.suppress(Exception):
+            declaring.__signature__ = inspect.signature(view, eval_str=True)  # type: ignore[attr-defined]
         return declaring  # type: ignore[return-value]
 
     return decorate

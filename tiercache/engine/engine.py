@@ -138,8 +138,10 @@ class Engine:
         trusted = now < ledger.trusted_until
         if entry.checked != ledger.version and not ledger.alive(entry):
             return None
-        if not trusted and not self._isolated(entry, now):
-            return None
+        if not trusted:
+            if not self._isolated(entry, now):
+                return None
+            request.isolated = True
         if request.credential and not entry.public:
             return None
         if policy.client_directives and not accepts(request.directives, entry, now):
@@ -248,6 +250,10 @@ class Engine:
         with self._lock:
             self.refreshing -= 1
 
+    def trusted(self) -> bool:
+        """Whether this process knows of every purge up to the staleness bound."""
+        return self.clock() < self.ledger.trusted_until
+
     def must_catch_up(self) -> bool:
         """Trust has lapsed although nothing failed: this process has just begun, was forked, or stood still."""
         return not self.failing and self.clock() >= self.ledger.trusted_until
@@ -280,6 +286,7 @@ class Engine:
 
     def edge(self, fields: Fields, policy: Policy, *, lifetime: float, app_decides: bool) -> Edge:
         """What of a shareable response L0 is told."""
+        keyed = (*policy.header_list, b"cookie") if policy.cookie_names else policy.header_list
         return edge_for(
             fields,
             browser_ttl=policy.browser_ttl,
@@ -287,6 +294,8 @@ class Engine:
             lifetime=lifetime,
             app_decides=app_decides,
             lacks_date=not any(name == b"date" for name, _ in fields),
+            keyed=keyed,
+            personal=bool(policy.cookie_names) or not self.rules.credentials.headers.isdisjoint(keyed),
         )
 
     def after_fork(self) -> None:

@@ -294,7 +294,8 @@ class Exchange:
         if lasting:
             expected = self.request.route.is_rule or (self.take is not None and self.take.fill.declared is not None)
             engine.remember_unshareable(self.request, expected=expected)
-        self.detail = self.detail or reason
+        if self.detail in ("", "isolated"):
+            self.detail = reason
         self.will_store = False
         self.abandon()
 

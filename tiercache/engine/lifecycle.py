@@ -91,9 +91,10 @@ class Lifecycle:
             except TierError as error:
                 if stopping.is_set():
                     break
-                # The bus is only the fast way; as long as syncs are answered, the bound holds without it.
-                if not self._sync():
-                    self._engine.complaints.swallow("shared tier unreachable, serving from L1 alone", error)
+                # The bus is only the fast way; as long as syncs are answered, the bound holds without it. One that is
+                # not answered says so itself.
+                if self._sync():
+                    self._engine.complaints.swallow("bus of the shared tier cut off", error)
             except Exception as error:  # a listener that dies leaves its process isolated for good
                 self._engine.complaints.swallow("listener", f"{type(error).__name__}: {error}")
             finally:

@@ -27,6 +27,8 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
         entry = engine.hit(request)
         if entry is not None:
             return Answer(entry, "l1")
+    if engine.shared is not None and not engine.trusted():
+        exchange.detail = "isolated"
     if request.key in engine.unshareable:
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
@@ -69,7 +71,7 @@ def _open_alone(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
         exchange.forward, exchange.detail = "request", request.conditional
     elif exchange.stale is not None:
         exchange.forward = "stale"
-    if exchange.detail:
+    if exchange.forward in ("bypass", "request"):
         engine.stats.bypassed[exchange.detail] += 1
     return None
 
@@ -128,7 +130,7 @@ def _lead(exchange: Exchange, flight: Flight, deadline: float) -> Flow[Answer | 
     exchange.stale = entry
     exchange.forward = "stale"
     if entry.fresh_until <= entry.born:
-        # Whatever the app answers, each request has to ask for itexchange.
+        # Whatever the app answers, each request has to ask for itself.
         flight.finish(RELEASED)
     if _may_serve_stale(exchange, entry):
         _refresh_behind(exchange, entry)

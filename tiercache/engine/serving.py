@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     entry: Entry
     detail: str
-    """The tier that had it, `l1` or `l2`, or how it came to answer: `validated`, `stale-if-error`."""
+    """The tier that had it, `l1` or `l2`, or how it came to answer: `isolated`, `validated`, `stale-if-error`."""
     collapsed: bool = False
     forward_status: str | None = None
     """The app was asked and this is what it said; empty where it raised. None: it was not asked."""
@@ -77,10 +77,10 @@ class Presenter:
             status_value = collapsed_value(ttl)
         else:
             status_value = hit_value(ttl, answer.detail)
-            if answer.detail == "l1":
-                stats.hits_l1 += 1
-            else:
+            if answer.detail == "l2":
                 stats.hits_l2 += 1
+            else:
+                stats.hits_l1 += 1
         headers = self.fields(entry, int(now - entry.born), status_value)
         status, body, reason = response.status, response.body, response.reason
         if request.conditional:
