@@ -216,7 +216,8 @@ def test_exc_info_before_the_first_byte_replaces_the_response(cache: TierCache) 
         try:
             raise ValueError("late")
         except ValueError:
-            start_response("500 Broken", TEXT, sys.exc_info())
+            # Even one that says of itself that it may be kept.
+            start_response("500 Broken", [*TEXT, ("Cache-Control", "max-age=60")], sys.exc_info())
         return [b"sorry"]
 
     wrapped = validator(cache.wsgi(validator(app)))
@@ -377,3 +378,21 @@ def test_context_of_an_outer_middleware_reaches_the_app(cache: TierCache) -> Non
     wrapped = cache.wsgi(app_with(lambda: [name.get().encode()]))
     name.set("outer")
     assert body_of(serve(wrapped)) == b"outer"
+
+
+def test_a_response_that_nobody_reads_is_stored_all_the_same(cache: TierCache) -> None:
+    """A test client may look at the head alone, and keep the rest for later."""
+    ended: list[str] = []
+
+    def pieces(*parts: bytes) -> Iterator[bytes]:
+        yield from parts
+        ended.append("app")
+
+    headers = [*TEXT, ("Content-Length", "5")]
+    long = cache.wsgi(app_with(lambda: pieces(b"he", b"llo"), headers))(environ_for("/p/1"), lambda *args: None)
+    assert (len(cache._engine.flights), ended) == (1, [])
+    whole = cache.wsgi(app_with(lambda: pieces(b"hello"), headers))(environ_for("/p/2"), lambda *args: None)
+    assert (len(cache._engine.flights), ended) == (1, ["app"])
+    assert cache.stats()["stored"] == 1
+    assert (b"".join(long), b"".join(whole)) == (b"hello", b"hello")
+    assert cache.stats()["stored"] == 2

@@ -128,6 +128,15 @@ class Exchange:
         return self.engine.settings.max_body if self.take is None else self.take.limit
 
     @property
+    def announced(self) -> int | None:
+        """Bytes that the body of the response being recorded is to have, where its head says so."""
+        return None if self.take is None or self.take.verdict is None else self.take.verdict.content_length
+
+    def has_all(self) -> bool:
+        """Whether every byte of a body of known length has been recorded, though the app has not said that it ends."""
+        return self.recording and self.take is not None and self.take.size == self.announced
+
+    @property
     def age(self) -> float:
         """Seconds that the response was old when it came."""
         return 0.0 if self.take is None or self.take.verdict is None else self.take.verdict.initial_age

@@ -17,7 +17,7 @@ from tiercache.engine.fill import Fill
 class Recording:
     """The copy of one response, made while it passes."""
 
-    __slots__ = ("_body", "_engine", "_generated", "_head", "_request", "_size", "fill", "limit", "policy", "verdict")
+    __slots__ = ("_body", "_engine", "_generated", "_head", "_request", "fill", "limit", "policy", "size", "verdict")
 
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
@@ -34,7 +34,7 @@ class Recording:
         self._head: tuple[int, bytes] = (0, b"")
         self._generated = 0.0
         self._body: list[bytes] = []
-        self._size = 0
+        self.size = 0
 
     def start(self, status: int, reason: bytes, fields: Fields) -> decisions.Verdict:
         """The head has come: whether this will be stored."""
@@ -66,8 +66,8 @@ class Recording:
 
     def add(self, data: bytes) -> bool:
         """A piece of the body. False: there is more of it than may be stored."""
-        self._size += len(data)
-        if self._size > self.limit:
+        self.size += len(data)
+        if self.size > self.limit:
             return False
         self._body.append(bytes(data))
         return True
@@ -80,7 +80,7 @@ class Recording:
         """The body has ended as it should: the response to store, or the reason why there is none."""
         verdict = self.verdict
         # RFC 9111 §3.3: it broke off, or it is not what its head says.
-        if verdict is None or verdict.content_length not in (None, self._size):
+        if verdict is None or verdict.content_length not in (None, self.size):
             return "incomplete"
         if self.fill.refusal:
             return "view"
