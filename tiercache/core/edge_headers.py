@@ -12,6 +12,8 @@ import re
 from tiercache.core.messages import Fields
 
 REVALIDATE = b"max-age=0, must-revalidate"
+STEERING = frozenset({b"age", b"cache-control", b"cdn-cache-control", b"expires"})
+"""Fields that caches go by and that may be replaced."""
 _MAX_AGE = re.compile(rb"(?i)^\s*max-age\s*=")
 _QUOTED_COMMA = re.compile(rb',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
@@ -81,6 +83,9 @@ def edge_for(
     """
     if personal:
         cdn_ttl = None
+    if browser_ttl is None and not app_decides and not keyed and STEERING.isdisjoint([name for name, _ in fields]):
+        # As it is for most: the app says nothing about caches, and a rule says how long.
+        return Edge(fields, REVALIDATE, None, cdn_ttl, STEERING)
     names = frozenset(name for name, _ in fields)
     replaced = {b"age"}
     directives: bytes | None = None

@@ -58,7 +58,7 @@ class Engine:
         routes: RouteTable,
         memory: LocalStore,
         shared: SharedStore | None,
-        size_of: Callable[[Any, Any], int],
+        size_of: Callable[..., int],
         *,
         clock: Clock = boot_clock,
         wall: Clock = time.time,
@@ -201,10 +201,13 @@ class Engine:
 
     def usable(self, entry: Entry, request: Request) -> bool:
         """Whether an entry that somebody else brought answers this request: the checks of any reader."""
-        return (
-            self.selectable(entry, request)
-            and request.now < entry.fresh_until
-            and (request.directives is None or accepts(request.directives, entry, request.now))
+        return self.selectable(entry, request) and self.fresh(entry, request)
+
+    @staticmethod
+    def fresh(entry: Entry, request: Request) -> bool:
+        """Whether a selectable entry answers as it is."""
+        return request.now < entry.fresh_until and (
+            request.directives is None or accepts(request.directives, entry, request.now)
         )
 
     def find(self, request: Request) -> Entry | None:
@@ -234,6 +237,8 @@ class Engine:
 
     def selects(self, response: StoredResponse, request: Request) -> bool:
         """RFC 9111 §4.1: the response's own `Vary` decides, whatever key it was found under."""
+        if not response.vary:
+            return True
         names = tuple([name for name, _ in response.vary])
         return self.selecting(request, names) == tuple([value for _, value in response.vary])
 
@@ -313,10 +318,12 @@ class Engine:
 
     # -- L1 ----------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request, response: StoredResponse, *, mark: int, began: float) -> Entry:
+    def admit(
+        self, request: Request, response: StoredResponse, *, mark: int = -1, began: float = 0.0, encoded: int = 0
+    ) -> Entry:
         """Make an L1 entry of a stored response and, where the route uses L1, put it where later requests look.
 
-        `mark` and `began` are of the fill if it was this process's own; -1 and 0 for what came from L2.
+        `mark` and `began` are of the fill if it was this process's own; `encoded` is the length of what came from L2.
         """
         route = request.route
         declared = None if response.declared is None else Policy.from_declared(response.declared)
@@ -331,7 +338,7 @@ class Engine:
             key = variant_key(key, variants.names, self.selecting(request, variants.names))
             self._count_variant(variants, key)
         if policy.l1:
-            self.memory.store(key, entry, self.size_of(key, entry), entry.keep_until)
+            self.memory.store(key, entry, self.size_of(key, entry, encoded), entry.keep_until)
         return entry
 
     def variants(self, key: Key) -> Variants | None:

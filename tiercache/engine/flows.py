@@ -43,11 +43,11 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     if variants is not None:
         key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
     try:
-        found = yield from _read(engine, key, deadline)
+        found, size = yield from _read(engine, key, deadline)
         if isinstance(found, VaryMarker):
             variants = engine.learn(request.key, found.names, shared=True)
             key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
-            found = yield from _read(engine, key, deadline)
+            found, size = yield from _read(engine, key, deadline)
     except CodecError as error:
         engine.complaints.swallow("unreadable value in L2", error)
         return None
@@ -60,15 +60,16 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     if known is not None and known.response.created >= found.created:
         # What is stale here is staler there: its writer has not been heard, or its write was lost.
         return known
-    entry = engine.admit(request, found, mark=-1, began=0.0)
+    entry = engine.admit(request, found, encoded=size)
     return entry if engine.selectable(entry, request) else None
 
 
-def _read(engine: Engine, key: Key, deadline: float) -> Flow[StoredResponse | VaryMarker | None]:
+def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[StoredResponse | VaryMarker | None, int]]:
+    """What lies under a key, and its length in bytes."""
     assert engine.shared is not None
     whole = canonical(key)
     data = yield Fetch(engine.shared, storage_name(whole), deadline)
-    return None if data is None else decode(data, whole)
+    return (None, 0) if data is None else (decode(data, whole), len(data))
 
 
 def keep(engine: Engine, request: Request, response: StoredResponse, deadline: float) -> Flow[None]:

@@ -59,7 +59,7 @@ def _alone(exchange: Exchange) -> bool:
 def _open_alone(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     engine, request = exchange.engine, exchange.request
     entry = yield from flows.fetch(engine, request, deadline)
-    if entry is not None and engine.usable(entry, request):
+    if entry is not None and engine.fresh(entry, request):
         return Answer(entry, "l2")
     exchange.stale = entry or engine.find(request)
     exchange.recording = request.method == "GET" and (not request.conditional or exchange.stale is not None)
@@ -111,19 +111,17 @@ def _lead(exchange: Exchange, flight: Flight, deadline: float) -> Flow[Answer | 
     exchange.flight = flight
     try:
         # A flight may have landed between our look into L1 and our joining.
-        entry, tier = engine.hit(request), "l1"
-        if entry is None:
-            entry, tier = engine.find(request), "l1"
-            if entry is None or not _may_serve_stale(exchange, entry):
-                found = yield from flows.fetch(engine, request, deadline)
-                if found is not None and found is not entry:
-                    entry, tier = found, "l2"
+        entry, tier = engine.find(request), "l1"
+        if entry is None or not (engine.fresh(entry, request) or _may_serve_stale(exchange, entry)):
+            found = yield from flows.fetch(engine, request, deadline)
+            if found is not None and found is not entry:
+                entry, tier = found, "l2"
     except BaseException:
         flight.finish(RETRY)
         raise
     if entry is None:
         return None
-    if engine.usable(entry, request):
+    if engine.fresh(entry, request):
         exchange.recording = False
         flight.finish(entry)
         return Answer(entry, tier)

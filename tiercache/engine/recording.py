@@ -61,6 +61,8 @@ class Recording:
             max_body=self.limit,
             targets=engine.targets,
         )
+        if not verdict.refusal and engine.rules.ambiguous(self._request, self.policy, verdict.vary):
+            verdict = decisions.Verdict("ambiguous")
         self._generated = now - verdict.initial_age
         return verdict
 

@@ -84,8 +84,10 @@ def _bytes_of(value: Any) -> int:
     return sys.getsizeof(value) + sum(map(_bytes_of, held))
 
 
-def size_of(key: Hashable, value: Any) -> int:
+def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     """The bytes that storing `value` under `key` takes.
+
+    `encoded` is the length of the response as it lay in L2, where it comes from there: all its texts are counted then.
 
     Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
     rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples,
@@ -103,6 +105,9 @@ def size_of(key: Hashable, value: Any) -> int:
     size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
     size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
     edge = value.edge
+    if encoded:
+        size += sys.getsizeof(edge) + encoded + 4 * _BYTES + len(edge.fixed) * (_SLOT + _PER_FIELD)
+        return size + (_SLOT + _TEXT) * len(response.tags)
     size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
     size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
     size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
