@@ -99,6 +99,11 @@ class ASGIRequest(Request):
     def field(self, name: bytes) -> bytes | None:
         return self._fields.get(name)
 
+    def mistakable(self) -> frozenset[bytes]:
+        # Servers give names in lower case; what stands around us may not.
+        pairs = [(name, name.lower().replace(b"_", b"-")) for name in self._fields]
+        return frozenset([meant for name, meant in pairs if meant != name])
+
 
 def _with_line(send: Send, line: Line | None) -> Send:
     """`send` for a response of which nothing but one more field is ours."""

@@ -17,38 +17,41 @@ CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodifi
 DEFAULT_PORTS = {"http": b"80", "https": b"443"}
 
 
-def _members(value: bytes) -> list[bytes]:
-    return [member.strip().strip(b'"').lower() for member in value.split(b",")]
+# All of these compare octet by octet. One framework takes `HTTPS` for https and another one does not, one takes the
+# first of a list and another the last: whatever is spelt otherwise may mean something else to the app.
 
 
 def _same_host(value: bytes, request: Request) -> bool:
-    host = request.host().lower()
-    return all(member == host for member in _members(value))
+    return value == request.host()
 
 
 def _same_scheme(value: bytes, request: Request) -> bool:
-    scheme = request.scheme().encode("latin-1").lower()
-    return all(member == scheme for member in _members(value))
+    return value == request.scheme().encode("latin-1", "replace")
+
+
+def _same_protocol(value: bytes, request: Request) -> bool:
+    return value == (b"ssl" if request.scheme() == "https" else b"http") or _same_scheme(value, request)
 
 
 def _same_tls(value: bytes, request: Request) -> bool:
-    return all((member in (b"on", b"1", b"https")) == (request.scheme() == "https") for member in _members(value))
+    return value == (b"on" if request.scheme() == "https" else b"off")
 
 
 def _same_port(value: bytes, request: Request) -> bool:
     _, colon, port = request.host().rpartition(b":")
     if not colon or not port.isdigit():
         port = DEFAULT_PORTS.get(request.scheme(), b"")
-    return all(member == port for member in _members(value))
+    return value == port
 
 
 def _same_target(value: bytes, request: Request) -> bool:
-    target = request.path.encode("latin-1", "replace")
+    # Encoded: the decoded path `/a?b` of a request for `/a%3Fb` would be taken for a path with a query.
+    target = request.target()
     return value in (target, target + b"?" + request.query())
 
 
 def _same_method(value: bytes, request: Request) -> bool:
-    return value.strip().upper() == request.method.encode("latin-1")
+    return value == request.method.encode("latin-1", "replace")
 
 
 def _same_forwarded(value: bytes, request: Request) -> bool:
@@ -56,7 +59,9 @@ def _same_forwarded(value: bytes, request: Request) -> bool:
     for element in value.split(b","):
         for pair in element.split(b";"):
             name, _, content = pair.partition(b"=")
-            name, content = name.strip().lower(), content.strip().strip(b'"')
+            name, content = name.strip().lower(), content.strip()
+            if len(content) > 1 and content.startswith(b'"') and content.endswith(b'"'):
+                content = content[1:-1]
             if name == b"host" and not _same_host(content, request):
                 return False
             if name == b"proto" and not _same_scheme(content, request):
@@ -79,11 +84,26 @@ FORWARDING: dict[bytes, Callable[[bytes, Request], bool]] = {
     b"x-http-method": _same_method,
     b"x-method-override": _same_method,
     b"x-host": _same_host,
+    b"x-original-host": _same_host,
+    b"x-backend-host": _same_host,
+    b"x-http-host-override": _same_host,
     b"x-forwarded-scheme": _same_scheme,
+    b"x-forwarded-protocol": _same_protocol,
+    b"x-scheme": _same_scheme,
     b"x-url-scheme": _same_scheme,
+    b"cloudfront-forwarded-proto": _same_scheme,
     b"x-forwarded-ssl": _same_tls,
     b"front-end-https": _same_tls,
+    b"x-forwarded-method": _same_method,
+    b"x-original-method": _same_method,
+    b"x-original-uri": _same_target,
+    b"x-forwarded-uri": _same_target,
+    b"x-forwarded-path": _same_target,
+    b"x-envoy-original-path": _same_target,
+    b"x-replaced-path": _same_target,
     b"x-forwarded-prefix": _never,
+    b"x-forwarded-context": _never,
+    b"x-ingress-path": _never,
     b"x-script-name": _never,
 }
 """Fields by which a client may make an app answer as if asked elsewhere or otherwise, and when each is harmless."""
@@ -105,6 +125,13 @@ class RequestRules:
             | credentials.headers
         )
         """A request without any of these fields, and without repeated ones, needs no closer look."""
+
+    def ambiguous(self, request: Request, policy: Policy, vary: tuple[bytes, ...]) -> bool:
+        """Whether a field of the request may count for the app as another one, that we look at under its own name."""
+        meant = request.mistakable()
+        return bool(meant) and not (
+            self.watched.isdisjoint(meant) and policy.header_names.isdisjoint(meant) and meant.isdisjoint(vary)
+        )
 
 
 def scrubbed(request: Request, policy: Policy, rules: RequestRules, vary: tuple[bytes, ...]) -> Fields | None:

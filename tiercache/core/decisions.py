@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from tiercache.core import conditional
 from tiercache.core.cache_control import CacheControl, parse_response
 from tiercache.core.conditional import make_etag, validators
-from tiercache.core.fields import joined, lines, members, storable
+from tiercache.core.fields import OWS, joined, lines, members, sendable, storable
 from tiercache.core.freshness import Source, StaleWindows, age_value, freshness, initial_age, stale_windows
 from tiercache.core.keys import bucket_of, group_tags
 from tiercache.core.messages import Fields, Request, StoredResponse
@@ -36,6 +36,8 @@ REASONS = {
     "private": "the response says private",
     "no-cache": "the response says no-cache",
     "must-understand": "the response says must-understand, and its status is unknown",
+    "ambiguous": "the request has a field that some servers take for another one, such as x_forwarded_host",
+    "malformed": "the response has a field that HTTP does not allow, or its fields are too long",
     "vary": "the response varies by everything, or by too many fields",
     "set-cookie": "the response sets a cookie",
     "event-stream": "the response is a stream of events",
@@ -60,6 +62,8 @@ UNDERSTOOD = frozenset(
 LEAST_VALIDATABLE, MOST_VALIDATABLE = 60.0, 86_400.0
 """A response with a validator is kept past its freshness for as long again as it was fresh, within these seconds: a 304
 costs the app less than making it anew."""
+MAX_FIELDS = 32_768
+"""Bytes of names and values of a response: what is longer, proxies in front refuse, and then would for all."""
 MAX_VARY = 20
 """Request fields that a response may vary by; more of them are not a choice but an attack, or a mistake."""
 
@@ -121,6 +125,9 @@ def may_store(
     # RFC 9111 §3: a final status, and one whose responses are not partial and not the request's own fault.
     if status < 200 or status in NEVER_STORED:
         return Verdict("status")
+    # A field that servers refuse to send would make of one failure one for all (RFC 9110 §5.5).
+    if not sendable(fields) or sum([len(name) + len(value) for name, value in fields]) > MAX_FIELDS:
+        return Verdict("malformed")
     control = parse_response(fields, targets)
     # §5.2.2.3: where the status is understood, must-understand puts no-store out of force.
     if control.must_understand and status not in UNDERSTOOD:
@@ -131,7 +138,9 @@ def may_store(
         return Verdict("private", lasting=True)
     # §3.5, which we extend to every kind of credential. What has to be validated each time is not shared by that alone:
     # the 304 that one user's request gets may be about a page of his own.
-    public = control.public or control.s_maxage is not None or (control.must_revalidate and not control.no_cache)
+    public = control.public or (
+        not control.no_cache and bool(control.s_maxage or (control.must_revalidate and control.max_age))
+    )
     if request.credential and not public:
         return Verdict(request.credential, lasting=True)
     # §5.2.2.4: not to be reused without validation, which takes a validator of the app; no rule makes that a hit.
@@ -142,7 +151,10 @@ def may_store(
         return Verdict("vary", lasting=True)
     kept = storable(fields, control.withheld)
     drop = policy.drop_names
-    kept = tuple([(n, v) for n, v in kept if n != b"set-cookie" or v.partition(b"=")[0].strip() not in drop])
+    # Spaces around a value are not part of it (RFC 9110 §5.5), and some servers refuse to send them.
+    kept = tuple(
+        [(n, v.strip(OWS)) for n, v in kept if n != b"set-cookie" or v.partition(b"=")[0].strip() not in drop]
+    )
     if any(name in (b"set-cookie", b"set-cookie2") for name, _ in kept):
         return Verdict("set-cookie", lasting=True)
     if (joined(fields, b"content-type") or b"").lower().startswith(b"text/event-stream"):

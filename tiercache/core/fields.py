@@ -36,6 +36,20 @@ NEVER_STORED = HOP_BY_HOP | PROXY_FIELDS | {b"age"}
 _COMMA_OR_STRING = re.compile(rb',|("(?:[^"\\]++|\\.)*+("?))', re.DOTALL)
 
 
+# RFC 9110 §5.6.2, lower case only: it is how names are kept.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+# RFC 9110 §5.5: CR, LF and NUL split a message or worse, and servers refuse the other controls too.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def sendable(fields: Fields) -> bool:
+    """Whether every server will send these: names are tokens, and no value holds a control."""
+    if not fields:
+        return True
+    names, values = zip(*fields, strict=True)
+    return all(names) and not b"".join(names).translate(None, _TOKEN) and not _CONTROL.search(b"".join(values))
+
+
 def lines(fields: Fields, name: bytes) -> list[bytes]:
     """The values of all lines of a field, without surrounding whitespace."""
     return [value.strip(OWS) for key, value in fields if key == name]

@@ -85,6 +85,14 @@ class Request:
         """The value of a field, several lines joined as RFC 9110 §5.3 allows (`Cookie` by `; `); None if absent."""
         raise NotImplementedError
 
+    def mistakable(self) -> frozenset[bytes]:
+        """Names that an app behind a gateway to CGI variables would read of fields that have another name.
+
+        `X_Forwarded_Host` and `X-Forwarded-Host` are one variable there (CVE-2015-0219). Empty where the face itself
+        reads fields in that way.
+        """
+        return frozenset()
+
     def values(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
         """The values of several fields, as `field` gives each."""
         return tuple([self.field(name) for name in names])

@@ -34,8 +34,9 @@ Size = int | str
 
 TIERS: Final = ("l1", "l2")
 NEGOTIATED: Final = ("accept", "accept-charset", "accept-encoding", "accept-language")
-NEVER_STORED: Final = frozenset({206, 304, 400, 405, 413, 414, 431, 501})
-"""Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone."""
+NEVER_STORED: Final = frozenset({206, 304, 400, 405, 408, 411, 412, 413, 414, 416, 417, 426, 428, 429, 431, 501, 511})
+"""Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone (for some of
+them RFC 6585 forbids it expressly)."""
 
 _TAG_PARTS = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|[^{}]+")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
