@@ -17,15 +17,48 @@ CREDENTIAL_HEADERS: Final = (
     "proxy-authorization",
     "client-cert",
     "client-cert-chain",
+    # RFC 9421, RFC 9449
+    "signature",
+    "signature-input",
+    "dpop",
     # Keys and tokens by convention
     "api-key",
     "apikey",
     "x-api-key",
     "x-apikey",
     "x-api-token",
+    "token",
+    "x-token",
+    "jwt",
+    "session-token",
+    "auth-token",
+    "access-token",
     "x-auth",
     "x-auth-key",
     "x-auth-token",
+    "x-auth-user",
+    "x-auth-username",
+    "x-auth-email",
+    "x-auth-groups",
+    "x-auth-roles",
+    "x-auth-subject",
+    "x-bearer-token",
+    "x-app-token",
+    "x-client-token",
+    "x-refresh-token",
+    "x-session",
+    "x-identity",
+    "x-rh-identity",
+    "impersonate-user",
+    "x-impersonate-user",
+    "x-on-behalf-of",
+    "job-token",
+    "x-gitlab-token",
+    "x-vault-token",
+    "x-consul-token",
+    "x-shopify-access-token",
+    "x-parse-session-token",
+    "x-firebase-appcheck",
     "x-access-token",
     "x-authorization",
     "x-id-token",
@@ -86,6 +119,9 @@ CREDENTIAL_HEADERS: Final = (
     "x-goog-iap-jwt-assertion",
     "x-goog-authenticated-user-email",
     "x-goog-authenticated-user-id",
+    "x-appengine-user-email",
+    "x-appengine-user-id",
+    "x-appengine-user-nickname",
     "x-apigateway-api-userinfo",
     "x-endpoint-api-userinfo",
     # Azure App Service
@@ -100,7 +136,7 @@ CREDENTIAL_HEADERS: Final = (
     "x-ms-token-google-access-token",
     "x-ms-token-google-refresh-token",
     "x-ms-token-twitter-access-token",
-    # Pomerium, Authentik, Teleport, Tailscale
+    # Pomerium, Authentik, Teleport, Tailscale, Vouch
     "x-pomerium-jwt-assertion",
     "x-pomerium-claim-email",
     "x-authentik-username",
@@ -110,6 +146,11 @@ CREDENTIAL_HEADERS: Final = (
     "teleport-jwt-assertion",
     "tailscale-user-login",
     "tailscale-user-name",
+    "x-authentik-name",
+    "x-authentik-groups",
+    "x-vouch-user",
+    "x-vouch-idp-accesstoken",
+    "x-vouch-idp-idtoken",
     # mod_auth_openidc; a WSGI server makes hyphens of the underscores
     "oidc_claim_sub",
     "oidc-claim-sub",
@@ -128,6 +169,12 @@ CREDENTIAL_HEADERS: Final = (
     "x-ssl-client-cert",
     "x-ssl-client-dn",
     "x-ssl-client-s-dn",
+    "x-arr-clientcert",
+    "x-client-dn",
+    "x-client-certificate",
+    "x-ssl-client-cn",
+    "x-ssl-client-verify",
+    "x-tls-client-cert",
     "ssl-client-cert",
     "ssl-client-subject-dn",
 )
@@ -248,15 +295,20 @@ class Credentials:
     def credential_cookie(self, header: bytes, keyed: Collection[bytes] = ()) -> bool:
         """Whether a Cookie field holds a cookie that is neither ignored nor in `keyed`, the cookies of the key.
 
-        A piece without a name counts as one: frameworks disagree on what it is, so it may be a session.
+        A piece without a name counts as one: frameworks disagree on what it is, so it may be a session. So does one
+        with a space or a comma in it, where some parsers see the end of a cookie and the beginning of the next.
         """
         exact, prefixes = self._exact, self._prefixes
         for piece in header.split(b";"):
-            name, equals, _ = piece.partition(b"=")
+            name, equals, value = piece.partition(b"=")
             name = name.strip()
             if not equals:
                 if name:
                     return True
-            elif name not in exact and name not in keyed and not name.startswith(prefixes):
+            elif name in keyed:
+                continue
+            elif b"," in piece or len(name.split()) > 1 or len(value.split()) > 1:
+                return True
+            elif name not in exact and not name.startswith(prefixes):
                 return True
         return False
