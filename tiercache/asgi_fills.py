@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import Context
 from typing import Any
 
 from tiercache.engine.effects import adrive
@@ -156,7 +157,9 @@ class ASGIFills:
             own["state"] = dict(state)
         if "app_root_path" in scope:
             own["app_root_path"] = scope["app_root_path"]
-        self._detach(asyncio.get_running_loop().create_task(self._refresh(exchange, own)))
+        # A context of its own: what outer middleware noted of the client in context variables is not for this request.
+        loop = asyncio.get_running_loop()
+        self._detach(loop.create_task(self._refresh(exchange, own), context=Context()))
 
     async def _refresh(self, exchange: Exchange, scope: Scope) -> None:
         asked = False

@@ -6,6 +6,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -279,7 +280,9 @@ def refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
     own = {name: environ[name] for name in _REFRESHED if name in environ}
     own |= {"REQUEST_METHOD": "GET", "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}
     own |= {environ_name(name): value.decode("latin-1") for name, value in exchange.scrubbed or ()}
-    threading.Thread(target=_refresh, args=(exchange, app, own), name="tiercache-refresh", daemon=True).start()
+    # In a context of its own: threads may inherit the one that they were started in.
+    run, args = Context().run, (_refresh, exchange, app, own)
+    threading.Thread(target=run, args=args, name="tiercache-refresh", daemon=True).start()
 
 
 def _refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
@@ -329,4 +332,4 @@ class _Input:
         attribute = getattr(self._stream, name)
         if name not in self._READING:
             return attribute
-        return lambda *args: self._noted(attribute(*args))
+        return lambda *args, **options: self._noted(attribute(*args, **options))

@@ -23,6 +23,8 @@ Key = tuple[Any, ...]
 """The parts of a key: text, bytes, None, or a nested key."""
 
 BUCKETS = 1 << 18
+_MEMORABLE = 512
+"""Bytes of a field value whose normal form is remembered."""
 
 
 def canonical(key: Key) -> bytes:
@@ -84,7 +86,8 @@ def normal_value(value: bytes | None) -> bytes | None:
     """The value of a selecting field without the whitespace that means nothing (RFC 9111 §4.1)."""
     if value is None or (b"," not in value and b" " not in value and b"\t" not in value):
         return value
-    return _normal_list(value)
+    # What is remembered must stay small, however long the values are that clients send.
+    return _normal_list(value) if len(value) <= _MEMORABLE else _normal_list.__wrapped__(value)
 
 
 @lru_cache(maxsize=4096)
@@ -112,6 +115,10 @@ def preference(value: bytes) -> bytes:
     return b", ".join(name for _, name in sorted(weighted))
 
 
+def _preferred(value: bytes) -> bytes:
+    return preference(value) if len(value) <= _MEMORABLE else preference.__wrapped__(value)
+
+
 def selecting(
     request: Request, names: tuple[bytes, ...], preferences: frozenset[bytes] = frozenset()
 ) -> tuple[bytes | None, ...]:
@@ -119,7 +126,7 @@ def selecting(
     values = request.values(names)
     if preferences and not preferences.isdisjoint(names):
         pairs = zip(names, values, strict=True)
-        return tuple([preference(v) if v and n in preferences else normal_value(v) for n, v in pairs])
+        return tuple([_preferred(v) if v and n in preferences else normal_value(v) for n, v in pairs])
     return tuple([normal_value(value) for value in values])
 
 

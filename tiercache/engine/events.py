@@ -13,6 +13,8 @@ from typing import Any
 
 from tiercache.engine.ports import Clock
 
+LONGEST_PROBLEM = 1_000
+"""Characters of a problem that are logged."""
 COMPLAINT_INTERVAL = 60.0
 """Seconds between two log lines of one kind."""
 
@@ -44,6 +46,12 @@ class Stats:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
+def _line(problem: object) -> str:
+    """A problem as one line: messages of exceptions repeat what clients sent, and could forge lines of a log."""
+    text = str(problem)[:LONGEST_PROBLEM]
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
 class Complaints:
     """Log lines for what goes wrong: counted each time, written once a minute and kind."""
 
@@ -65,7 +73,7 @@ class Complaints:
             if last is not None and now - last < COMPLAINT_INTERVAL:
                 return
             self._written[kind] = now
-        logger.warning("%s: %s (further ones are counted in stats() and logged once a minute)", kind, problem)
+        logger.warning("%s: %s (further ones are counted in stats() and logged once a minute)", kind, _line(problem))
 
     def settle(self, kind: str, message: str) -> None:
         """A trouble of this kind is over: log it if it was complained of, and let the next one be heard at once."""

@@ -138,7 +138,9 @@ def _lead(exchange: Exchange, flight: Flight, deadline: float) -> Flow[Answer | 
 
 def _refresh_behind(exchange: Exchange, stale: Entry) -> None:
     """RFC 5861 §3: let this exchange go on behind its answer, unless enough do that already."""
-    if exchange.request.now < stale.refresh_until and exchange.engine.may_refresh():
+    # Not every way here has scrubbed the request: a client may have asked for a stale answer.
+    allowed = exchange.request.now < stale.refresh_until and _scrub(exchange, stale)
+    if allowed and exchange.engine.may_refresh():
         exchange.refresh = True
     else:
         exchange.abandon()

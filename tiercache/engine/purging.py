@@ -61,15 +61,16 @@ def members_for(
                 raise ConfigError("purge: urls", url, "a path without a query (it means any), or a full URL")
             members += ["p:" + path] if unquote(path) == path else ["p:" + path, "p:" + unquote(path)]
             continue
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            target, query = (parts.path or "/").encode(), parts.query.encode()
+        except ValueError:
+            parts, target, query = urlsplit(""), b"", b""
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(
                 "purge: urls", url, "a path such as '/products/1', or a full URL with http:// or https://"
             )
-        path = parts.path or "/"
-        members.append(
-            url_tag(parts.scheme, parts.netloc.encode("latin-1", "replace"), path.encode(), parts.query.encode())
-        )
+        members.append(url_tag(parts.scheme, parts.netloc.encode("latin-1", "replace"), target, query))
     templates = {known.template for known in routes}
     for template in _strings("route", route):
         if template not in templates:

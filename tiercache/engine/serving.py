@@ -51,9 +51,11 @@ class Presenter:
     def fields(self, entry: Entry, age: int, status: bytes) -> Pairs:
         """The fields of an entry at an age in whole seconds, with the given `Cache-Status`."""
         edge = entry.edge
+        # Below 0 where the clocks of two processes have not met yet.
+        age = max(age, 0)
         headers: Pairs = [*edge.fixed, *edge.lines(age if self._age else 0)]
         if self._age:
-            headers.append((b"age", b"%d" % max(age, 0)))
+            headers.append((b"age", b"%d" % age))
         if self._cache_status:
             headers.append((CACHE_STATUS, status))
         return headers
