@@ -35,8 +35,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., AppServer]]:
         server.close()
 
 
-def hit_with(value: bytes) -> Callable[[Got], bool]:
-    return lambda got: got.body == value and got.outcome == HIT
+def hit_with(value: bytes, detail: str = "l1") -> Callable[[Got], bool]:
+    return lambda got: got.body == value and got.outcome == f"tiercache; hit; detail={detail}"
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
@@ -74,7 +74,7 @@ def test_two_workers_and_a_purge(kind: str, serve: Callable[..., AppServer], red
 def test_redis_comes_only_after_the_start(kind: str, serve: Callable[..., AppServer]) -> None:
     port = free_port()
     app = serve(kind, f"redis://127.0.0.1:{port}/0")
-    app.by_worker("/p/1", hit_with(b"old"))
+    app.by_worker("/p/1", hit_with(b"old", "isolated"))
     assert all(state["failing"] for state in app.states().values())
     with RedisServer(port=port):
         eventually(lambda: not any(state["failing"] for state in app.states().values()), "both have joined")
