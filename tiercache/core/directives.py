@@ -18,6 +18,13 @@ def accepts(directives: RequestDirectives, entry: Entry, now: float) -> bool:
     return directives.min_fresh is None or entry.fresh_until - now >= directives.min_fresh
 
 
+def accepts_refreshing(directives: RequestDirectives | None) -> bool:
+    """Whether the client takes a stale one while it is refreshed: whoever names limits has not asked for that (§5.2.1)."""
+    return directives is None or not (
+        directives.no_cache or directives.max_age is not None or directives.min_fresh is not None
+    )
+
+
 def accepts_stale(directives: RequestDirectives, entry: Entry, now: float) -> bool:
     """Whether the client takes a stale one as it is (§5.2.1.2), and the app has not forbidden it (§4.2.4)."""
     if directives.max_stale is None or directives.no_cache or not entry.response.may_stale:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable
 
 from tiercache.core.admission import scrubbed
-from tiercache.core.directives import accepts_stale
+from tiercache.core.directives import accepts_refreshing, accepts_stale
 from tiercache.core.entries import Entry
 from tiercache.core.keys import variant_key
 from tiercache.engine import flows
@@ -161,8 +161,7 @@ def _may_serve_stale(exchange: Exchange, entry: Entry) -> bool:
     directives = request.directives
     if directives is not None and accepts_stale(directives, entry, request.now):
         return True
-    newest = directives is not None and directives.no_cache
-    return request.now < entry.refresh_until and not newest and _scrub(exchange, entry)
+    return request.now < entry.refresh_until and accepts_refreshing(directives) and _scrub(exchange, entry)
 
 
 def _flight_key(exchange: Exchange) -> Hashable:

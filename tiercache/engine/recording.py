@@ -138,6 +138,7 @@ class Recording:
             public=verdict.public,
             stale_while_revalidate=verdict.stale.while_revalidate,
             stale_if_error=verdict.stale.if_error,
+            may_stale=verdict.may_stale,
             body=body,
         )
 
