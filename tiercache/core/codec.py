@@ -29,6 +29,8 @@ from zlib import crc32
 
 import msgspec
 
+from tiercache.core.fields import CONTROLS, NEVER_STORED, TOKEN
+from tiercache.core.keys import MAX_SELECTING
 from tiercache.core.messages import StoredResponse
 from tiercache.errors import CodecError
 
@@ -42,8 +44,8 @@ _LENGTHS = Layout(">BII")
 _START = _PREFIX.size + _LENGTHS.size
 _MAX_LENGTH = 2**32 - 1
 
-# RFC 9110 §5.6.2, lower case only: it is how names are kept.
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_NOT_STORED = NEVER_STORED | {b"set-cookie", b"set-cookie2"}
+"""Nobody writes these; replayed, they would break the framing of a message or hand one user's session to all."""
 # Far beyond any clock (the year 33658), and small enough that sums of times stay exact to a fraction of a millisecond.
 _MAX_TIME = 1e12
 
@@ -146,13 +148,15 @@ def _vary(meta: memoryview, key: bytes | None) -> VaryMarker:
         raise CodecError(f"not a Vary marker: {error}") from error
     if key is not None and marker.key != key:
         raise CodecError("stored under another key")
+    if len(marker.names) > MAX_SELECTING:
+        raise CodecError(f"it varies by {len(marker.names)} fields")
     _check_names(marker.names)
     return marker
 
 
 def _check_response(response: StoredResponse) -> None:
     status = response.status
-    if not 200 <= status <= 599:
+    if not 200 <= status <= 599 or status in (206, 304) or (status == 204 and response.body):
         raise CodecError(f"status {status}")
     if not 0 <= response.number < 2**63:
         raise CodecError(f"ledger number {response.number}")
@@ -167,12 +171,16 @@ def _check_response(response: StoredResponse) -> None:
         names = [name for name, _ in fields]
         _check_names(names)
         _check_text(b"".join([value for _, value in fields]))
+        if not _NOT_STORED.isdisjoint(names):
+            raise CodecError("a field that is never stored")
         if b"content-length" in names:
             # A length that disagrees with the body is how one response is made to look like two (RFC 9112 §11.1).
             lengths = {value for name, value in fields if name == b"content-length"}
             if lengths != {b"%d" % len(response.body)}:
                 raise CodecError("Content-Length disagrees with the body")
     if response.vary:
+        if len(response.vary) > MAX_SELECTING:
+            raise CodecError(f"it varies by {len(response.vary)} fields")
         _check_names([name for name, _ in response.vary])
         _check_text(b"".join(value for _, value in response.vary if value))
     _check_text(response.reason + response.etag + response.last_modified)
@@ -180,11 +188,11 @@ def _check_response(response: StoredResponse) -> None:
 
 def _check_names(names: tuple[bytes, ...] | list[bytes]) -> None:
     # One pass over all the names at once: a stray byte shows wherever it stands, and an empty name is seen apart.
-    if not all(names) or b"".join(names).translate(None, _TOKEN):
+    if not all(names) or b"".join(names).translate(None, TOKEN):
         raise CodecError("a field name that is no lower-case token")
 
 
 def _check_text(text: bytes) -> None:
-    # RFC 9110 §5.5: these three are what a recipient must refuse or replace; the first two split a header block.
-    if b"\n" in text or b"\r" in text or b"\0" in text:
-        raise CodecError("CR, LF or NUL in a field value")
+    # RFC 9110 §5.5: CR and LF split a header block, and servers refuse to send the other controls.
+    if len(text.translate(None, CONTROLS)) != len(text):
+        raise CodecError("CR, LF, NUL or another control in a field value")

@@ -305,10 +305,8 @@ class Credentials:
             if not equals:
                 if name:
                     return True
-            elif name in keyed:
-                continue
-            elif b"," in piece or len(name.split()) > 1 or len(value.split()) > 1:
-                return True
-            elif name not in exact and not name.startswith(prefixes):
-                return True
+            elif name not in keyed:
+                ignored = name in exact or name.startswith(prefixes)
+                if not ignored or b"," in piece or len(name.split()) > 1 or len(value.split()) > 1:
+                    return True
         return False

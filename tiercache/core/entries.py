@@ -73,12 +73,14 @@ class Entry:
 class Variants:
     """The marker under the key of a URL that varies: by which request fields, and which variants this process keeps."""
 
-    __slots__ = ("full", "kept", "names", "shared")
+    __slots__ = ("full", "kept", "names", "shared", "size")
 
-    def __init__(self, names: tuple[bytes, ...], *, shared: bool) -> None:
+    def __init__(self, names: tuple[bytes, ...], *, shared: bool, size: int = 0) -> None:
         self.names = names
-        self.kept: dict[Key, None] = {}
-        """Keys of the variants in L1, oldest first; the cap of variants per URL counts these."""
+        self.size = size
+        """Bytes, the keys below included: they stay here when their entries have gone."""
+        self.kept: dict[Key, int] = {}
+        """Keys of the variants in L1 with their sizes, oldest first; the cap of variants per URL counts these."""
         self.full = False
         """Whether the cap has been reached: further variants stay out of L2."""
         self.shared = shared

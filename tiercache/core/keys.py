@@ -23,6 +23,8 @@ Key = tuple[Any, ...]
 """The parts of a key: text, bytes, None, or a nested key."""
 
 BUCKETS = 1 << 18
+MAX_SELECTING = 40
+"""Request fields by which the variants of one URL are told apart at most, those of all its responses taken together."""
 _MEMORABLE = 512
 """Bytes of a field value whose normal form is remembered."""
 

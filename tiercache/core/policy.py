@@ -211,6 +211,7 @@ _DERIVED = (
     "l1",
     "l2",
     "normal_names",
+    "picks",
     "plain_key",
     "query_names",
 )
@@ -280,6 +281,9 @@ class Policy(Validated):
     """Whether the tier is used: both False where nothing is cached."""
     plain_key: bool
     """Whether the key is the URL alone, all of it: no setting picks what counts."""
+    picks: bytes
+    """What is picked for the key, by name: part of the key, since the same values of other fields are another question.
+    So no deployment answers with what another one stored under other rules."""
     query_names: tuple[bytes, ...]
     header_list: tuple[bytes, ...]
     header_names: frozenset[bytes]
@@ -297,6 +301,7 @@ class Policy(Validated):
         derived = {
             "l1": self.cache and "l1" in self.tiers,
             "l2": self.cache and "l2" in self.tiers,
+            "picks": ascii((self.query, self.headers, cookies)).encode(),
             "plain_key": self.query is None and not self.headers and not cookies,
             "query_names": _encoded(query),
             "header_list": _encoded(self.headers),

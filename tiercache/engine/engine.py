@@ -19,7 +19,15 @@ from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
 from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Variants
-from tiercache.core.keys import Key, picked_cookies, picked_query, selecting, variant_key
+from tiercache.core.keys import (
+    MAX_SELECTING,
+    Key,
+    canonical,
+    picked_cookies,
+    picked_query,
+    selecting,
+    variant_key,
+)
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
@@ -33,6 +41,8 @@ from tiercache.errors import TierError
 
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
+MEMORABLE = 2_048
+"""Bytes of a key that is remembered so: clients choose how long they are."""
 MAX_REFRESHES = 8
 """Refreshes behind stale answers at once, in one process."""
 MARKER_KEPT = 86_400.0
@@ -163,8 +173,7 @@ class Engine:
         """
         return self.failing and self.ledger.isolated_ok(entry, now, entry.isolated_ttl)
 
-    @staticmethod
-    def _picked_key(request: Request, policy: Policy) -> Key:
+    def _picked_key(self, request: Request, policy: Policy) -> Key:
         """The key where a rule picks what counts. Its parts stand in fixed places, so that no two rules' keys meet."""
         query: Any = request.query()
         if policy.query == "ignore":
@@ -174,7 +183,9 @@ class Engine:
         cookies: Any = None
         if policy.cookie_names:
             cookies = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)
-        return (*request.full_key()[:-1], query, request.values(policy.header_list), cookies, request.trusted)
+        values = request.values(policy.header_list)
+        trusted = (self.rules.trusted, request.trusted) if request.trusted else None
+        return (*request.full_key()[:-1], query, policy.picks, values, cookies, trusted)
 
     def passes_by(self, request: Request) -> bool:
         """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
@@ -192,6 +203,8 @@ class Engine:
         that may be stored is. Where only the app's own words could make one so, and for requests with credentials,
         the store steps aside altogether.
         """
+        if len(canonical(request.key)) > MEMORABLE:
+            return
         if expected and not request.credential:
             self.unshareable.add(request.key, UNSHAREABLE_FOR)
         else:
@@ -352,22 +365,30 @@ class Engine:
             known = self.variants(key)
             if known is not None:
                 union = tuple(sorted({*known.names, *names}))
+                if len(union) > MAX_SELECTING:
+                    # The fields change from answer to answer: what is known of them helps nobody.
+                    union = names
                 if union == known.names:
                     known.shared = known.shared or (shared and union == names)
                     return known
             else:
                 union = names
-            marker = Variants(union, shared=shared and union == names)
-            self.memory.store(key, marker, self.size_of(key, union) + 256, self.clock() + MARKER_KEPT)
+            marker = Variants(union, shared=shared and union == names, size=self.size_of(key, union) + 256)
+            self.memory.store(key, marker, marker.size, self.clock() + MARKER_KEPT)
             return marker
 
     def _count_variant(self, variants: Variants, key: Key) -> None:
         """A page that varies by something with endless values must not push everything else out."""
         with self._lock:
             kept = variants.kept
-            if key not in kept and len(kept) >= self.settings.max_variants:
+            if key in kept:
+                return
+            if len(kept) >= self.settings.max_variants:
                 oldest = next(iter(kept))
-                del kept[oldest]
+                variants.size -= kept.pop(oldest)
                 variants.full = True
                 self.memory.discard(oldest)
-            kept[key] = None
+            kept[key] = size = self.size_of(key, None)
+            variants.size += size
+            if self._lookup(key[0]) is variants:
+                self.memory.store(key[0], variants, variants.size, self.clock() + MARKER_KEPT)

@@ -54,7 +54,17 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     except TierError as error:
         engine.complaints.swallow("L2 read", error)
         return None
-    if not isinstance(found, StoredResponse) or not engine.selects(found, request):
+    if not isinstance(found, StoredResponse):
+        return None
+    try:
+        return _admitted(engine, request, found, size)
+    except Exception as error:  # It is data from outside, well-formed as it was.
+        engine.complaints.swallow("unreadable value in L2", f"{type(error).__name__}: {error}")
+        return None
+
+
+def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int) -> Entry | None:
+    if not engine.selects(found, request):
         return None
     known = engine.find(request)
     if known is not None and known.response.created >= found.created:
