@@ -54,6 +54,8 @@ REASONS = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"})
 STORED_BY_POLICY = frozenset({200, 203, 204, 300, 301, 308})
 """Statuses to which a rule's `ttl` applies; others need the app's explicit word, or `ttl_by_status`."""
+GUESSED = STORED_BY_POLICY | {404, 410}
+"""Statuses to which a rule's `heuristic` applies; others need the app's `public` (RFC 9110 §15.1, 9111 §4.2.2)."""
 UNDERSTOOD = frozenset(
     {200, 203, 204, 300, 301, 302, 303, 307, 308, 401, 403, 404, 406, 408, 409, 410, 411, 412, 415, 417, 421, 422, 425}
     | {426, 428, 429, 451, 500, 502, 503, 504, 505, 511}
@@ -183,7 +185,7 @@ def _with_lifetime(
     verdict: Verdict,
 ) -> Verdict:
     ttl = policy.ttl_by_status.get(status, policy.ttl if status in STORED_BY_POLICY else None)
-    heuristic = policy.heuristic if status in STORED_BY_POLICY else None
+    heuristic = policy.heuristic if status in GUESSED or control.public else None
     lifetime, source = freshness(fields, control, received=now, ttl=ttl, heuristic=heuristic)
     app_decides = source not in (Source.POLICY, Source.HEURISTIC, Source.NONE)
     if chosen_ttl is not None:
