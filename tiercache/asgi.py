@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tiercache.asgi_fills import ASGIApp, ASGIFills, Message, Receive, Scope, Send, send_reply
+from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
@@ -50,26 +51,31 @@ class ASGIRequest(Request):
             self.special = ()
         else:
             self.special = watched & self._fields.keys()
+        if "user" in scope or "tls" in (scope.get("extensions") or ()):
+            self._identify(scope)
 
     def _join(self, headers: Any, watched: frozenset[bytes]) -> None:
-        joined: dict[bytes, bytes] = {}
-        repeated = set()
+        lines: dict[bytes, list[bytes]] = {}
         for name, value in headers:
-            if name in joined:
-                repeated.add(name)
-                # RFC 9113 §8.2.3: HTTP/2 may split the Cookie field, and it is put together by a semicolon.
-                joined[name] += (b"; " if name == b"cookie" else b", ") + value
-            else:
-                joined[name] = value
-        self._fields = joined
-        self.special = repeated | (watched & joined.keys())
+            lines.setdefault(name, []).append(value)
+        # RFC 9113 §8.2.3: HTTP/2 may split the Cookie field, and it is put together by a semicolon.
+        self._fields = {n: (b"; " if n == b"cookie" else b", ").join(values) for n, values in lines.items()}
+        self.special = {n for n, values in lines.items() if len(values) > 1} | (watched & lines.keys())
+
+    def _identify(self, scope: Scope) -> None:
+        """Outer middleware has told who asks, or the client's certificate has."""
+        user = scope.get("user")
+        tls = (scope.get("extensions") or {}).get("tls") or {}
+        if tls.get("client_cert_name") or tls.get("client_cert_chain") or getattr(user, "is_authenticated", user):
+            self.special = {*self.special, IDENTITY}
 
     def full_key(self) -> Key:
         scope = self.scope
         return (
             self._prefix,
             scope.get("scheme"),
-            self._fields.get(b"host"),
+            # Without a Host field the app names itself by the address that it was reached at.
+            self._fields.get(b"host") or (self._fields.get(b"host"), str(scope.get("server"))),
             scope.get("raw_path"),
             self.path,
             scope.get("root_path"),

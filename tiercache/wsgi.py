@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import quote
 
+from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
@@ -42,6 +43,9 @@ from tiercache.wsgi_fills import (
 
 Line = tuple[bytes, bytes]
 
+IDENTITIES = ("REMOTE_USER", "SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", "HTTPS_DN")
+"""Variables by which a server, or what stands around us, names the user."""
+
 
 class Watched:
     """The watched fields under the names that they have in an environ."""
@@ -51,6 +55,7 @@ class Watched:
     def __init__(self, names: frozenset[bytes]) -> None:
         # Content-Length stands in every environ, empty or not; it is looked at by itself.
         self.by_variable = {environ_name(name): name for name in names if name != b"content-length"}
+        self.by_variable |= dict.fromkeys(IDENTITIES, IDENTITY)
         self.variables = frozenset(self.by_variable)
 
 
@@ -64,7 +69,7 @@ class WSGIRequest(Request):
         self._prefix = prefix
         self.method = environ["REQUEST_METHOD"]
         path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        self.path = path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+        self.path = path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
         self.isolated = False
@@ -75,6 +80,8 @@ class WSGIRequest(Request):
             self.special = {watched.by_variable[name] for name in watched.variables & environ.keys()}
             if environ.get("CONTENT_LENGTH"):
                 self.special.add(b"content-length")
+            if IDENTITY in self.special and not any(environ.get(name) for name in IDENTITIES):
+                self.special.remove(IDENTITY)
 
     def full_key(self) -> Key:
         environ = self.environ
@@ -85,7 +92,8 @@ class WSGIRequest(Request):
         return (
             self._prefix,
             get("wsgi.url_scheme"),
-            get("HTTP_HOST"),
+            # Without a Host field the app names itself by the address that it was reached at.
+            get("HTTP_HOST") or (get("HTTP_HOST"), get("SERVER_NAME"), get("SERVER_PORT")),
             raw.partition("?")[0] if raw else None,
             get("SCRIPT_NAME"),
             get("PATH_INFO"),

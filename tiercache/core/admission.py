@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiercache.core.credentials import Credentials
+from tiercache.core.credentials import IDENTITY, Credentials
 from tiercache.core.keys import picked_cookies
 from tiercache.core.messages import Fields, Request
 from tiercache.core.policy import Policy
@@ -178,7 +178,9 @@ def examine(request: Request, policy: Policy, rules: RequestRules) -> None:
         request.trusted = values if any(value is not None for value in values) else ()
     # 4. Credentials.
     credential = rules.credentials.credential_header(special, policy.header_names)
-    if credential is not None:
+    if IDENTITY in special:
+        request.credential = "credential"
+    elif credential is not None:
         request.credential = "authorization" if credential == b"authorization" else "credential"
     elif (
         b"cookie" in special

@@ -180,6 +180,10 @@ CREDENTIAL_HEADERS: Final = (
 )
 """Request fields, lower-case, whose presence makes a request personal. The setting `credential_headers` adds to it."""
 
+IDENTITY: Final = b":identity"
+"""Stands among the fields that need a look where not a field but the server, or what stands around us, names the user:
+a client certificate, `REMOTE_USER`. No field can have this name."""
+
 IGNORED_COOKIES: Final = (
     # Google Analytics, Ads, Tag Manager
     "_ga",
