@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
 from tiercache.tiers.redis_bus import Subscription
-from tiercache.tiers.redis_connections import Resolver, make_connection, parse_url
+from tiercache.tiers.redis_connections import Resolver, close_inherited, make_connection, parse_url
 from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, Command, LedgerScripts
 
@@ -196,6 +196,7 @@ class RedisTier:
             pool.forget()
         for subscription in subscriptions:
             subscription.forget()
+        close_inherited()
 
     async def _new_pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import threading
+import weakref
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any, NamedTuple
@@ -210,6 +211,17 @@ def _unread(parser: Any) -> bool:
     return bool(buffer.unread_bytes() if hasattr(buffer, "unread_bytes") else buffer)
 
 
+_dialled: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+"""Every socket of a thread, from the moment that it exists: a fork may come while it is still being connected."""
+
+
+def close_inherited() -> None:
+    """In a forked child: close its copies of the parent's sockets, which go on serving the parent."""
+    for sock in list(_dialled):
+        sock.close()
+    _dialled.clear()
+
+
 class BoundedConnection(sio.AbstractConnection):
     """What the three kinds have in common; `moment.at` is set before each operation."""
 
@@ -220,6 +232,7 @@ class BoundedConnection(sio.AbstractConnection):
 
     def _connect(self) -> Any:
         sock = super()._connect()  # type: ignore[safe-super, no-untyped-call]
+        _dialled.add(sock)  # TLS has made another one of it
         return BoundedSocket(sock, self.moment)
 
     def on_connect(self) -> None:
@@ -258,6 +271,7 @@ class _Dialled(sio.Connection):
         found = self.resolver(self.host, self.port, self.moment)
         for position, (family, kind, protocol, _, address) in enumerate(found):
             sock = socket.socket(family, kind, protocol)
+            _dialled.add(sock)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -279,6 +293,7 @@ class _Local(sio.UnixDomainSocketConnection):
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _dialled.add(sock)
         try:
             sock.settimeout(self.moment.left())
             sock.connect(self.path)
