@@ -15,7 +15,8 @@ from tiercache.core.fields import OWS, joined, lines, members, sendable, storabl
 from tiercache.core.freshness import Source, StaleWindows, age_value, freshness, initial_age, stale_windows
 from tiercache.core.keys import bucket_of, group_tags
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.core.policy import NEVER_STORED, Policy
+from tiercache.core.policy import Policy
+from tiercache.core.policy_kinds import NEVER_STORED
 
 REASONS = {
     "method": "the method is neither GET nor HEAD",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, Self, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack, cast
 
+from tiercache.core.policy_kinds import (
+    NEVER_STORED,
+    TAGS,
+    TIERS,
+    fraction,
+    negotiated,
+    status_lifetimes,
+    tier_names,
+)
 from tiercache.core.validation import (
     DURATION,
     FLAG,
@@ -32,15 +40,6 @@ Duration = int | float | timedelta | str
 Size = int | str
 """Bytes, or text such as "512B", "1KiB", "10MB", "64MiB"."""
 
-TIERS: Final = ("l1", "l2")
-NEGOTIATED: Final = ("accept", "accept-charset", "accept-encoding", "accept-language")
-NEVER_STORED: Final = frozenset({206, 304, 400, 405, 408, 411, 412, 413, 414, 416, 417, 426, 428, 429, 431, 501, 511})
-"""Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone (for some of
-them RFC 6585 forbids it expressly)."""
-
-_TAG_PARTS = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|[^{}]+")
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
 
 def parse_duration(setting: str, value: object) -> float:
     """A duration as users write it, in seconds; `ConfigError` naming `setting` if it is none."""
@@ -52,55 +51,6 @@ def parse_size(setting: str, value: object) -> int:
     return int(SIZE(setting, value))
 
 
-def placeholders(tag: str) -> frozenset[str]:
-    """The route parameters that a tag template names."""
-    return frozenset(_PLACEHOLDER.findall(tag))
-
-
-def _tag(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError
-    if "".join(part.group() for part in _TAG_PARTS.finditer(value)) != value:
-        raise ValueError
-    return value
-
-
-def _status_lifetimes(value: Any) -> Mapping[int, float]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    lifetimes = {}
-    for status, duration in value.items():
-        # TOML and msgpack keep the keys as text.
-        if isinstance(status, str) and re.fullmatch("[0-9]{3}", status):
-            status = int(status)
-        if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError
-        if not 200 <= status <= 599 or status in NEVER_STORED:
-            raise ValueError
-        lifetimes[status] = DURATION.convert(duration)
-    return MappingProxyType(lifetimes)
-
-
-def _tier_names(value: Any) -> tuple[str, ...]:
-    named: tuple[str, ...] = listing("", one_of(*TIERS).convert, empty=False).convert(value)
-    return tuple(tier for tier in TIERS if tier in named)
-
-
-def _negotiated(value: Any) -> str:
-    if not isinstance(value, str) or value.lower() not in NEGOTIATED:
-        raise ValueError
-    return value.lower()
-
-
-def _fraction(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ValueError
-    return float(value)
-
-
-_TAGS = listing(
-    "a list of tag templates, printable and with balanced braces around parameter names, e.g. ['product:{id}']", _tag
-)
 _ROWS = (
     Setting("cache", FLAG, True, "Whether responses are stored at all; False leaves every request to the app."),
     Setting(
@@ -122,8 +72,8 @@ _ROWS = (
         None,
         "Freshness lifetime in the CDN, in seconds from when we send; None: not set.",
     ),
-    Setting("tags", _TAGS, (), "Tags of what is stored, filled from the route's parameters, for purges."),
-    Setting("tiers", Kind("a list of at least one of 'l1', 'l2'", _tier_names), TIERS, "The tiers to store in."),
+    Setting("tags", TAGS, (), "Tags of what is stored, filled from the route's parameters, for purges."),
+    Setting("tiers", Kind("a list of at least one of 'l1', 'l2'", tier_names), TIERS, "The tiers to store in."),
     Setting(
         "query",
         words_or_names("ignore", "query parameter"),
@@ -146,7 +96,7 @@ _ROWS = (
         Kind(
             "a table from status to duration, e.g. {404: '10s'}, for statuses from 200 to 599 except "
             + ", ".join(map(str, sorted(NEVER_STORED))),
-            _status_lifetimes,
+            status_lifetimes,
         ),
         {},
         "Freshness lifetime by status where the app states none, in seconds; instead of `ttl` for that status.",
@@ -159,7 +109,7 @@ _ROWS = (
     ),
     Setting("max_body", optional(above_zero(SIZE)), None, "Largest body to store, in bytes; None: as for the cache."),
     Setting(
-        "invalidates", _TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds.", early=True
+        "invalidates", TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds.", early=True
     ),
     Setting(
         "stale_while_revalidate",
@@ -190,7 +140,7 @@ _ROWS = (
         "normalize",
         listing(
             "a list of names among 'Accept-Encoding', 'Accept-Language', 'Accept', 'Accept-Charset'",
-            _negotiated,
+            negotiated,
         ),
         (),
         "Request fields by which responses vary that are compared by what they ask for, not by how they spell it.",
@@ -198,7 +148,7 @@ _ROWS = (
     ),
     Setting(
         "heuristic",
-        optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", _fraction)),
+        optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", fraction)),
         None,
         "Lifetime as a fraction of the time since Last-Modified, where nothing else states one (RFC 9111 §4.2.2).",
     ),

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
-from tiercache.core.policy import Policy, placeholders
+from tiercache.core.policy import Policy
+from tiercache.core.policy_kinds import placeholders
 from tiercache.core.templates import ACCEPTED, Template, covers
 from tiercache.errors import ConfigError
 

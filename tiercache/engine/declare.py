@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tiercache.core.policy import Policy, placeholders
+from tiercache.core.policy import Policy
+from tiercache.core.policy_kinds import placeholders
 from tiercache.core.routes import fill_tags
 from tiercache.engine.fill import current_fill
 from tiercache.errors import ConfigError

@@ -1,0 +1,71 @@
+"""How the settings of a route are read that no other setting is like: what is accepted, and what becomes of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tiercache.core.validation import DURATION, listing, one_of
+
+TIERS: Final = ("l1", "l2")
+NEGOTIATED: Final = ("accept", "accept-charset", "accept-encoding", "accept-language")
+NEVER_STORED: Final = frozenset({206, 304, 400, 405, 408, 411, 412, 413, 414, 416, 417, 426, 428, 429, 431, 501, 511})
+"""Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone (for some of
+them RFC 6585 forbids it expressly)."""
+
+_TAG_PARTS = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|[^{}]+")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def placeholders(tag: str) -> frozenset[str]:
+    """The route parameters that a tag template names."""
+    return frozenset(_PLACEHOLDER.findall(tag))
+
+
+def tag_template(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    if "".join(part.group() for part in _TAG_PARTS.finditer(value)) != value:
+        raise ValueError
+    return value
+
+
+def status_lifetimes(value: Any) -> Mapping[int, float]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    lifetimes = {}
+    for status, duration in value.items():
+        # TOML and msgpack keep the keys as text.
+        if isinstance(status, str) and re.fullmatch("[0-9]{3}", status):
+            status = int(status)
+        if isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError
+        if not 200 <= status <= 599 or status in NEVER_STORED:
+            raise ValueError
+        lifetimes[status] = DURATION.convert(duration)
+    return MappingProxyType(lifetimes)
+
+
+def tier_names(value: Any) -> tuple[str, ...]:
+    named: tuple[str, ...] = listing("", one_of(*TIERS).convert, empty=False).convert(value)
+    return tuple(tier for tier in TIERS if tier in named)
+
+
+def negotiated(value: Any) -> str:
+    if not isinstance(value, str) or value.lower() not in NEGOTIATED:
+        raise ValueError
+    return value.lower()
+
+
+def fraction(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError
+    return float(value)
+
+
+TAGS: Final = listing(
+    "a list of tag templates, printable and with balanced braces around parameter names, e.g. ['product:{id}']",
+    tag_template,
+)
