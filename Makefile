@@ -50,7 +50,11 @@ serve: $(STAMP) ## Leave the shop running and print its addresses
 
 .PHONY: test
 test: $(STAMP) ## Run all tests, against real Redis servers on free ports
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+.PHONY: conformance
+conformance: $(STAMP) ## Print what the RFCs on caching ask, and what tiercache does; ARGS=--write for docs/
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## Check style and format of the imports with ruff

@@ -110,7 +110,7 @@ class Story:
         for visitor in self._visitors:
             self._show(visitor, "/products/1", "", "")
         for visitor in self._visitors:
-            self._show(visitor, "/products/1", "and again", "detail=l1")
+            self._show(visitor, "/products/1", "and again, from memory alone", "detail=isolated")
 
     def _update_in_outage(self) -> None:
         """A price changes while Redis is away"""
