@@ -119,7 +119,10 @@ def _with_line(send: Send, line: Line | None) -> Send:
     # A plain function that hands on the awaitable: a coroutine of its own would cost more than all the rest here.
     def send_with_line(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), line]}
+            # A copy: some apps send one message object again and again.
+            headers = [*message["headers"], line] if "headers" in message else [line]
+            message = dict(message)
+            message["headers"] = headers
         return send(message)
 
     return send_with_line
@@ -136,6 +139,8 @@ class ASGIMiddleware:
         self._prefix = engine.prefix
         self._presenter = engine.presenter
         self._match = engine.routes.match
+        self._bypassed = engine.stats.bypassed
+        self._uncached = engine.presenter.bypassing("route")
         self._fills = ASGIFills(app, engine)
         self._state: dict[str, Any] | None = None
         """What the app's lifespan left for its requests, where the server supports that."""
@@ -151,9 +156,10 @@ class ASGIMiddleware:
         if not engine.enabled:
             await self.app(scope, receive, send)
             return
+        # Before anything is made of the request: what is never cached is to pay next to nothing.
         if not self._match(scope["path"]).policy.cache and scope["method"] in SAFE_METHODS:
-            engine.stats.bypassed["route"] += 1
-            await self.app(scope, receive, _with_line(send, self._presenter.bypassing("route")))
+            self._bypassed["route"] += 1
+            await self.app(scope, receive, send if self._uncached is None else _with_line(send, self._uncached))
             return
         request = ASGIRequest(scope, self._watched, self._prefix)
         entry = engine.hit(request)
