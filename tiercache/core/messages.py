@@ -140,3 +140,7 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     may_stale: bool = True
     """No directive of the app forbids to use it stale (RFC 9111 §4.2.4)."""
     body: bytes = b""
+
+    def stale_from(self, moment: float) -> StoredResponse:
+        """The same, but no longer fresh than until then."""
+        return msgspec.structs.replace(self, fresh_until=min(self.fresh_until, moment))

@@ -215,12 +215,23 @@ class Exchange:
         if stale is None or status != 200 or stale.response.status != 200:
             return
         if not decisions.head_agrees(stale.response, fields):
-            self.engine.memory.discard(self.request.key)
+            self._outdate(stale)
             return
         take = self.take = self.take or Recording(self.engine, self.request)
         outcome = take.freshened(stale.response, fields) if decisions.has_validator(fields) else None
         if isinstance(outcome, StoredResponse):
             self._admit(outcome)
+
+    def _outdate(self, entry: Entry) -> None:
+        """Count it as stale from now on, whoever finds it: the next request for it validates or replaces it."""
+        engine = self.engine
+        now = engine.clock()
+        if entry.fresh_until <= now:
+            return
+        response = entry.response.stale_from(now + engine.unix_offset)
+        engine.admit(self.request, response, mark=entry.mark, began=entry.began)
+        if self.request.route.policy.l2 and engine.shared is not None:
+            self._share = response
 
     def may_hide(self, stale: Entry) -> bool:
         """RFC 5861 §4, or the same asked by the client."""
