@@ -144,3 +144,9 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     def stale_from(self, moment: float) -> StoredResponse:
         """The same, but no longer fresh than until then."""
         return msgspec.structs.replace(self, fresh_until=min(self.fresh_until, moment))
+
+    def spent(self, moment: float) -> StoredResponse:
+        """The same, of no use from then on."""
+        return msgspec.structs.replace(
+            self, fresh_until=moment, keep_until=moment, stale_while_revalidate=0.0, stale_if_error=0.0, may_stale=False
+        )

@@ -26,6 +26,7 @@ from tiercache.core.conditional import validators
 from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
+from tiercache.core.keys import variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.engine import flows
 from tiercache.engine.effects import Flow
@@ -35,6 +36,8 @@ from tiercache.engine.flights import RELEASED, Flight
 from tiercache.engine.recording import Recording
 from tiercache.engine.serving import Answer
 
+AT_ONCE = 0.002
+"""Seconds: the least that L2 can be told to keep something, twice over."""
 CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
 
 NO_STORE = Edge((), b"no-store", None, None, frozenset({b"cache-control", b"expires", b"cdn-cache-control"}))
@@ -202,7 +205,7 @@ class Exchange:
             return
         detail = "validated"
         if isinstance(outcome, str):
-            self.engine.memory.discard(self.request.key)
+            self._discard(stale)
             self.substitute = Answer(stale, detail, forward_status="304")
             self.refuse(outcome)
             return
@@ -221,6 +224,17 @@ class Exchange:
         outcome = take.freshened(stale.response, fields) if decisions.has_validator(fields) else None
         if isinstance(outcome, StoredResponse):
             self._admit(outcome)
+
+    def _discard(self, entry: Entry) -> None:
+        """Let go of it in every tier. L2 has nothing that deletes: what is put in its place expires at once."""
+        engine, request = self.engine, self.request
+        key = request.key
+        variants = engine.variants(key)
+        if variants is not None:
+            key = variant_key(key, variants.names, engine.selecting(request, variants.names))
+        engine.memory.discard(key)
+        if request.route.policy.l2 and engine.shared is not None:
+            self._share = entry.response.spent(engine.clock() + engine.unix_offset + AT_ONCE)
 
     def _outdate(self, entry: Entry) -> None:
         """Count it as stale from now on, whoever finds it: the next request for it validates or replaces it."""
