@@ -71,3 +71,10 @@ def sent(fields: Fields, age: int = 0, **options: Any) -> Fields:
 )
 def test_what_leaves_towards_l0(fields: Fields, options: dict[str, Any], age: int, expected: Fields) -> None:
     assert sent(fields, age, **options) == expected
+
+
+def test_a_lifetime_for_l0_does_not_outlive_the_one_in_force() -> None:
+    """`tiercache.ttl("5s")` in a view, or a rule where the app's own word does not count, beside its `s-maxage`."""
+    assert sent(((b"cache-control", b"s-maxage=600, public"),)) == (
+        (b"cache-control", b"public, max-age=0, must-revalidate"),
+    )

@@ -146,6 +146,7 @@ def shop(asked: Asked) -> Reply:
         "/p/located": ("Location", "/p/2"),
         "/p/relative": ("Location", "2"),
         "/p/content": ("Content-Location", "http://shop.example/p/2?x=1"),
+        "/p/port": ("Location", "http://SHOP.example:80/p/2"),
         "/p/elsewhere": ("Location", "http://other.example/p/2"),
         "/p/nowhere": ("Location", "http://[bad/p/2"),
     }
@@ -180,6 +181,7 @@ def test_an_unsafe_request_elsewhere_invalidates_here(world: World, redis_url: s
         ("/p/located", True),
         ("/p/relative", True),
         ("/p/content", True),
+        ("/p/port", True),
         ("/p/elsewhere", False),
         ("/p/nowhere", False),
     ],

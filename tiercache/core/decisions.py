@@ -13,7 +13,7 @@ from tiercache.core.cache_control import CacheControl, parse_response
 from tiercache.core.conditional import make_etag, validators
 from tiercache.core.fields import OWS, joined, lines, members, sendable, storable
 from tiercache.core.freshness import Source, StaleWindows, age_value, freshness, initial_age, stale_windows
-from tiercache.core.keys import bucket_of, group_tags
+from tiercache.core.keys import bucket_of, group_tags, origin
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import NEVER_STORED
@@ -273,14 +273,14 @@ def invalidated_by(request: Request, fields: Fields) -> list[str]:
     """
     path: str = request.path
     tags = [bucket_of(path)]
-    origin = f"{request.scheme()}://{request.host().decode('latin-1')}"
+    here = origin(request.scheme(), request.host())
     for name in (b"location", b"content-location"):
         for value in lines(fields, name):
             try:
-                url = urlsplit(urljoin(origin + request.target().decode("latin-1"), value.decode("latin-1")))
+                url = urlsplit(urljoin(here + request.target().decode("latin-1"), value.decode("latin-1")))
             except ValueError:
                 continue
-            if f"{url.scheme}://{url.netloc}".lower() == origin.lower():
+            if origin(url.scheme, url.netloc.encode("latin-1", "replace")) == here:
                 tags.append(bucket_of(unquote(url.path)))
     tags += group_tags(request.scheme(), request.host(), fields, b"cache-group-invalidation")
     route = request.route

@@ -19,7 +19,7 @@ def accepts(directives: RequestDirectives, entry: Entry, now: float) -> bool:
 
 
 def accepts_refreshing(directives: RequestDirectives | None) -> bool:
-    """Whether the client takes a stale one while it is refreshed: whoever names limits has not asked for that (§5.2.1)."""
+    """Whether the client takes a stale one while it is refreshed: who names limits has not asked for that (§5.2.1)."""
     return directives is None or not (
         directives.no_cache or directives.max_age is not None or directives.min_fresh is not None
     )

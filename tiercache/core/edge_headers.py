@@ -15,6 +15,7 @@ REVALIDATE = b"max-age=0, must-revalidate"
 STEERING = frozenset({b"age", b"cache-control", b"cdn-cache-control", b"expires"})
 """Fields that caches go by and that may be replaced."""
 _MAX_AGE = re.compile(rb"(?i)^\s*max-age\s*=")
+_S_MAXAGE = re.compile(rb"(?i)^s-maxage\s*=")
 _QUOTED_COMMA = re.compile(rb',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
 _SETS: dict[frozenset[bytes], frozenset[bytes]] = {}
@@ -107,6 +108,8 @@ def edge_for(
             directives = b", ".join([*(k for k in kept if k.lower() != b"must-revalidate"), REVALIDATE])
     elif not app_decides:
         replaced |= {b"cache-control", b"expires"}
+        # Another lifetime than the app's is in force: its own must not outlive it in front.
+        kept = [k for k in kept if not _S_MAXAGE.match(k)]
         directives = b", ".join([*(k for k in kept if k.lower() != b"must-revalidate"), REVALIDATE])
     elif lacks_date and b"expires" in names:
         replaced.add(b"expires")

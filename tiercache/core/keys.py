@@ -146,9 +146,9 @@ def group_tags(scheme: str, host: bytes, fields: Fields, name: bytes) -> list[st
         return []
     if not isinstance(groups, list):
         return []
-    origin = f"{scheme}://{host.decode('latin-1').lower()}"
+    where = origin(scheme, host)
     names = [member[0] for member in groups if isinstance(member, tuple) and isinstance(member[0], str)]
-    return [f"g:{origin} {name}" for name in names[:MAX_GROUPS]]
+    return [f"g:{where} {name}" for name in names[:MAX_GROUPS]]
 
 
 MAX_GROUPS = 32
@@ -156,12 +156,16 @@ MAX_GROUPS = 32
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+def origin(scheme: str, host: bytes) -> str:
+    """An origin as it compares: lower case, without the default port (RFC 9110 §4.3.1, RFC 6454 §4)."""
+    scheme = scheme.lower()
+    return f"{scheme}://" + host.decode("latin-1").lower().removesuffix(_DEFAULT_PORTS.get(scheme, "\0"))
+
+
 def url_tag(scheme: str, host: bytes, path: bytes, query: bytes) -> str:
     """The ledger tag of one URL, so spelt that every spelling of the same URL has the same tag (RFC 3986 §6.2).
 
     Unlike a key it may equate too much: that costs a needless miss.
     """
-    scheme = scheme.lower()
-    name = host.decode("latin-1").lower().removesuffix(_DEFAULT_PORTS.get(scheme, "\0"))
     whole = quote_from_bytes(unquote_to_bytes(path), safe="/")
-    return f"u:{scheme}://{name}{whole}?{quote_from_bytes(unquote_to_bytes(query), safe='=&')}"
+    return f"u:{origin(scheme, host)}{whole}?{quote_from_bytes(unquote_to_bytes(query), safe='=&')}"
