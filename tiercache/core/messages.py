@@ -146,7 +146,12 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
         return msgspec.structs.replace(self, fresh_until=min(self.fresh_until, moment))
 
     def spent(self, moment: float) -> StoredResponse:
-        """The same, of no use from then on."""
+        """The same, of no use but to be validated, and of none at all from then on."""
         return msgspec.structs.replace(
-            self, fresh_until=moment, keep_until=moment, stale_while_revalidate=0.0, stale_if_error=0.0, may_stale=False
+            self,
+            fresh_until=min(self.fresh_until, self.created),
+            keep_until=moment,
+            stale_while_revalidate=0.0,
+            stale_if_error=0.0,
+            may_stale=False,
         )
