@@ -16,6 +16,7 @@ ROWS: tuple[Row, ...] = (*freshness.ROWS, *directives.ROWS, *storing.ROWS, *sele
 TITLES = {
     "9110": "HTTP Semantics",
     "9111": "HTTP Caching",
+    "9112": "HTTP/1.1",
     "9211": "The Cache-Status HTTP Response Header Field",
     "9213": "Targeted HTTP Cache Control",
     "9875": "HTTP Cache Groups",

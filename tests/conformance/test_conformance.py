@@ -10,7 +10,23 @@ import pytest
 
 from tests.conformance import report
 from tests.conformance.report import ROWS
-from tests.conformance.rows import ASKED, FRESH, HOUR, OPTIONAL, REUSED, Kind, Row, Step, answer, first, pair
+from tests.conformance.rows import (
+    ASKED,
+    FAILED,
+    FRESH,
+    HOUR,
+    OPTIONAL,
+    REUSED,
+    VALIDATED,
+    Answer,
+    Kind,
+    Row,
+    Step,
+    answer,
+    cc,
+    first,
+    pair,
+)
 from tests.conformance.stage import COMBINATIONS, Mismatch, Results, Stage, play
 from tests.servers import RedisServer
 
@@ -57,6 +73,12 @@ HIT = pair("probe", "9111 §3", OPTIONAL, "", first(*FRESH, ("A", "1")), Step(RE
 WRONG = {
     "the app is called": replace(HIT, steps=(HIT.steps[0], Step(ASKED))),
     "the app is not called": pair("probe", "9111 §3", OPTIONAL, "", first(), Step(REUSED)),
+    "an answer in place of a failure": replace(
+        HIT, steps=(first(cc("max-age=1")), Step(FAILED, Answer(fails=True), after=3))
+    ),
+    "a failure in place of an answer": replace(HIT, steps=(Step(ASKED, Answer(fails=True)),)),
+    "an error that stands": replace(HIT, steps=(first(cc("max-age=1")), Step(ASKED, Answer(status=500), after=3))),
+    "no condition": replace(HIT, steps=(first(cc("max-age=1")), Step(VALIDATED, after=3))),
     "another body": replace(HIT, steps=(HIT.steps[0], Step(REUSED, body=b"else"))),
     "another status": replace(HIT, steps=(HIT.steps[0], Step(REUSED, status=304))),
     "a field that lacks": replace(HIT, steps=(HIT.steps[0], Step(REUSED, has=(("B", "1"),)))),

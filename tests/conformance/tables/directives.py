@@ -70,6 +70,9 @@ RESPONSES = (
     Row("must-revalidate-stale", MUST_REVALIDATE, REQUIRED, "Behind that, it is validated.", (first(cc("max-age=2, must-revalidate"), ETAG), Step(REUSED), Step(VALIDATED, SAME, after=PAUSE, seen=(("If-None-Match", '"abcd"'),)))),
     *beyond(
         pair("private-field", PRIVATE, REQUIRED, "A field that private names is not stored, and the rest is.", first(cc('private="a"'), ("a", "1"), ("b", "2"), *FRESH), Step(REUSED, has=(("b", "2"),), lacks=("a",))),
+        pair("no-cache-set-cookie", NO_CACHE, OPTIONAL, "Where no-cache names Set-Cookie the rest is stored without it.", first(cc('max-age=3600, no-cache="Set-Cookie"'), ("Set-Cookie", "a=b")), Step(REUSED, lacks=("Set-Cookie",))),
+        pair("no-cache-and-fields", NO_CACHE, REQUIRED, "no-cache without names beside one with names is unqualified.", first(cc('max-age=3600, no-cache="a", no-cache')), Step(ASKED)),
+        asked("public-alone", "9111 §5.2.2.9", OPEN, "public alone is no lifetime.", cc("public")),
         asked("private-token", PRIVATE, REQUIRED, "private with anything but a list in quotation marks is unqualified.", cc("private=a, max-age=3600")),
         asked("no-store-argument", NO_STORE, REQUIRED, "no-store with an argument is no-store.", cc("no-store=1, max-age=3600")),
         pair("no-cache-stale-field-validated", NO_CACHE, REQUIRED, "A response to validate goes out with what the 304 brings.", first(cc("no-cache"), ETAG, ("A", "1")), Step(VALIDATED, answer(cc("no-cache"), ETAG, ("A", "2"), status=304), has=(("A", "2"),))),
@@ -109,6 +112,9 @@ REQUESTS = (
         _request("asks-max-stale-any", "9111 §5.2.1.2", "max-stale without a number accepts any staleness.", (cc("max-age=1"),), "max-stale", Step(REUSED, after=PAUSE)),
         _request("asks-max-stale-less", "9111 §5.2.1.2", "What is staler than max-stale does not do.", (cc("max-age=1"),), "max-stale=1", Step(ASKED, after=PAUSE)),
         _request("asks-max-stale-forbidden", "9111 §5.2.1.2", "must-revalidate outweighs max-stale.", (cc("max-age=1, must-revalidate"), ETAG), "max-stale", Step(ASKED, after=PAUSE)),
+        _request("asks-only-if-cached-stale", "9111 §5.2.1.7", "only-if-cached gets a 504 where what is stored is stale.", (cc("max-age=1"),), "only-if-cached", Step(REFUSED, after=PAUSE)),
+        _request("asks-stale-forbidden", "9111 §5.2.2.2", "must-revalidate outweighs a client's stale-if-error.", (cc("max-age=1, must-revalidate"),), "stale-if-error=60", Step(FAILED, Answer(fails=True), after=PAUSE)),
+        _request("asks-garbage", "9111 §5.2.1", "What is malformed asks nothing.", FRESH, "max-age=x, min-fresh, max-age=-1", Step(REUSED)),
         _request("asks-only-if-cached-stored", "9111 §5.2.1.7", "only-if-cached gets what is stored.", FRESH, "only-if-cached", Step(REUSED)),
         Row("asks-no-store-first", "9111 §5.2.1.5", OPEN, "The response to a request with no-store is not stored.", (Step(ASKED, answer(*FRESH), (cc("no-store"),)), Step(ASKED))),
         _request("asks-stale-if-error", "5861 §4", "A client may ask for a stale answer in place of an error.", (cc("max-age=1, stale-if-error=0"),), "stale-if-error=60", Step(INSTEAD, Answer(status=503), after=PAUSE)),
@@ -206,6 +212,8 @@ STALENESS = (
         pair("stale-if-error-404", "5861 §4", REQUIRED, "A 404 is no error to hide.", first(cc("max-age=2, stale-if-error=60")), Step(ASKED, Answer(status=404), after=PAUSE)),
         pair("stale-if-error-s-maxage", "5861 §4", OPTIONAL, "The app's own window counts beside s-maxage.", first(cc("s-maxage=2, stale-if-error=60")), Step(INSTEAD, DOWN, after=PAUSE)),
         pair("stale-window-must-revalidate", MUST_REVALIDATE, REQUIRED, "must-revalidate outweighs both windows.", first(cc("max-age=2, must-revalidate, stale-if-error=60, stale-while-revalidate=60")), Step(FAILED, DOWN, after=PAUSE)),
+        Row("stale-refresh-fails", "5861 §3", OPTIONAL, "A refresh that fails leaves it as it is.", (first(cc("max-age=1, stale-while-revalidate=60")), Step(STALE, Answer(status=500), after=PAUSE, body=b"body 1"), Step(STALE, answer(HOUR), body=b"body 1"), Step(REUSED, body=b"body 3"))),
+        Row("stale-window-client", WITH_CLIENT, REQUIRED, "Whoever asks for max-age gets nothing stale, whatever the window.", (first(cc("max-age=1, stale-while-revalidate=60")), Step(ASKED, sent=(cc("max-age=30"),), after=PAUSE))),
         Row("stale-refreshed", "5861 §3", OPTIONAL, "The refresh behind it replaces it.", (first(cc("max-age=1, stale-while-revalidate=60")), Step(STALE, answer(HOUR), after=PAUSE), Step(REUSED, body=b"body 2"))),
     ),
 )
