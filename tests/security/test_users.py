@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from typing import Any
+from wsgiref.validate import validator
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_an_outer_layer_that_edits_a_hit_edits_its_own_copy(pair: Pair) -> None:
     fill.get("/p/1")
     read.get("/p/1")
     plain = read.get("/p/1").headers
-    for edit in (lambda headers: headers.clear(), lambda headers: headers.append(("X-User", "alice"))):
+    for edit in (lambda headers: headers.pop(), lambda headers: headers.reverse(), lambda headers: headers.append(("X-User", "alice"))):
         _outer(read, edit)
         assert read.get("/p/1").headers == plain
 
@@ -187,10 +188,11 @@ def _outer(face: Face, edit: Any) -> Any:
 
         def around(environ: Any, start_response: Any) -> Any:
             def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+                # A list, as PEP 3333 asks for, and one that nobody else holds.
                 edit(headers)
                 return start_response(status, headers)
 
-            return face.cache.wsgi(face.origin.wsgi)(environ, start)
+            return inner(environ, start)
     else:
 
         async def around(scope: Any, receive: Any, send: Any) -> None:  # type: ignore[misc]
@@ -356,7 +358,8 @@ def test_vary_cookie_on_a_public_page_keeps_users_apart(pair: Pair) -> None:
 @pytest.mark.parametrize("policy", [{"headers": ["X-Api-Key"]}, {"cookies": ["session"]}])
 def test_l0_is_not_told_to_share_what_a_credential_in_the_key_chose(pair: Pair, policy: Any) -> None:
     """CDNs know nothing of our keys, and many ignore `Vary`."""
-    rules = {"/p/{id}": {"ttl": "10m", "cdn_ttl": "1h", "browser_ttl": "1m", **policy}}
+    # `cdn_ttl` beside `cookies=[...]` is refused when the app starts.
+    rules = {"/p/{id}": {"ttl": "10m", "browser_ttl": "1m", **policy, **({"cdn_ttl": "1h"} if "headers" in policy else {})}}
     fill, read = pair(Origin(), rules=rules)
     line = ("X-Api-Key", "alice") if "headers" in policy else ("Cookie", "session=alice")
     for face in (fill, read, read):
@@ -399,11 +402,16 @@ def test_rfc5861_3_a_refresh_runs_outside_of_the_clients_context(world: World) -
 
         def named(environ: Any, start_response: Any) -> Any:
             _client.set("alice")
-            environ["session"] = {"user": "alice"}
+            environ["REMOTE_ADDR"] = environ["x.user"] = "alice"
             return inner(environ, start_response)
 
-        spy = origin.wsgi
-        face.cache.wsgi(spy)
+        wsgi = origin.wsgi
+
+        def spying_wsgi(environ: Any, start_response: Any) -> Any:
+            scopes.append(environ)
+            return wsgi(environ, start_response)
+
+        inner = validator(face.cache.wsgi(spying_wsgi))
     else:
 
         async def named(scope: Any, receive: Any, send: Any) -> None:  # type: ignore[misc]
@@ -425,9 +433,8 @@ def test_rfc5861_3_a_refresh_runs_outside_of_the_clients_context(world: World) -
     face.get("/p/1")
     eventually(lambda: len(seen) == 2)
     assert seen == ["alice", "nobody"]
-    if scopes:
-        assert not {"session", "auth", "client", "user"} & scopes[1].keys()
-        assert "alice" not in str(scopes[1].get("state"))
+    assert "alice" in str(scopes[0])
+    assert "alice" not in str(scopes[1])
 
 
 def test_a_refresh_that_a_client_asked_for_has_the_fields_of_the_key(world: World) -> None:
