@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.conformance.rows import (
     ASKED,
     DATE,
+    FAILED,
     FRESH,
     HOUR,
     OPEN,
@@ -187,6 +188,9 @@ UNSAFE = (
     pair("post-reused", "9110 §9.3.3", OPTIONAL, "The response to a POST answers no GET.", Step(ASKED, answer(("Expires", 3600), ("Content-Location", "/all/post-reused"), DATE), method="POST", content=b"12345"), Step(ASKED), "only GET fills: what an app answers to a POST is rarely meant for everybody"),
     *beyond(
         Row("invalidated-by-redirect", INVALIDATION, REQUIRED, "A 303 is a success.", (first(*FRESH), Step(ASKED, Answer(status=303), method="POST", content=b"x"), Step(ASKED))),
+        Row("invalidated-variants", INVALIDATION, REQUIRED, "All variants of the target are invalidated.", (Step(ASKED, answer(*FRESH, ("Vary", "Foo")), (FOO1,)), Step(ASKED, answer(*FRESH, ("Vary", "Foo")), (FOO2,)), Step(ASKED, method="PUT", content=b"x"), Step(ASKED, sent=(FOO1,)), Step(ASKED, sent=(FOO2,)))),
+        Row("invalidated-queries", INVALIDATION, OPTIONAL, "So is its path with any query.", (Step(ASKED, answer(*FRESH), at="?page=2"), Step(ASKED, method="PUT", content=b"x"), Step(ASKED, at="?page=2"))),
+        Row("invalidated-not-stale", INVALIDATION, REQUIRED, "What has been invalidated is not used stale, and not validated either.", (first(*FRESH, ("ETag", '"1"')), Step(ASKED, method="PUT", content=b"x"), Step(FAILED, Answer(fails=True), unseen=("If-None-Match",)))),
         Row("spared-by-options", INVALIDATION, OPTIONAL, "A safe method invalidates nothing.", (first(*FRESH), Step(ASKED, method="OPTIONS"), Step(REUSED, body=b"body 1"))),
         _after_post("other-origin-spared", INVALIDATION, REQUIRED, "A Location on another origin is left alone.", (), REUSED, ("Location", "http://else.example/all/other-origin-spared/target"), status=201),
         _after_post("group-invalidated", "9875 §3", OPTIONAL, "Cache-Group-Invalidation invalidates what names the group.", (("Cache-Groups", '"scripts"'),), ASKED, ("Cache-Group-Invalidation", '"styles", "scripts"')),

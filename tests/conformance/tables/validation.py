@@ -154,6 +154,7 @@ UPDATES = (
     _update("X-XSS-Protection", "1", "1; mode=block", OPEN),
     *beyond(
         Row("update-date", UPDATE, REQUIRED, "The Date of the 304 makes it young again.", (first(*BRIEF, DATE, ("ETag", TAG)), Step(VALIDATED, answer(HOUR, DATE, ("ETag", TAG), status=304), after=PAUSE, has=(("Date", PAUSE), ("Age", "0"))), Step(REUSED, after=5, has=(("Age", "5"),)))),
+        Row("update-no-date", UPDATE, REQUIRED, "A 304 without a Date was made when it came: the old Date makes nothing old.", (first(cc("max-age=10"), DATE, ("ETag", TAG)), Step(VALIDATED, SAME, after=11, has=(("Age", "0"),)), Step(REUSED, after=5, has=(("Age", "5"),)))),
         Row("update-aged", UPDATE, REQUIRED, "The Age of the 304 counts.", (first(*BRIEF, ("ETag", TAG)), Step(VALIDATED, answer(cc("max-age=60"), DATE, ("ETag", TAG), ("Age", "30"), status=304), after=PAUSE, has=(("Age", "30"),)), Step(REUSED, after=20, has=(("Age", "50"),)), Step(VALIDATED, SAME, after=20))),
         Row("update-shorter", UPDATE, REQUIRED, "What the 304 says of the lifetime counts from then on.", (first(cc("max-age=10"), ("ETag", TAG)), Step(VALIDATED, answer(cc("max-age=5"), ("ETag", TAG), status=304), after=11), Step(REUSED, after=4), Step(VALIDATED, SAME, after=2))),
         Row("update-no-store", UPDATE, REQUIRED, "After a 304 with no-store it answers nobody else.", (first(*BRIEF, ("ETag", TAG)), Step(VALIDATED, answer(cc("no-store"), ("ETag", TAG), status=304), after=PAUSE), Step(ASKED))),
