@@ -82,7 +82,8 @@ def test_doyhenard_2024_no_two_spellings_of_a_path_share_an_answer(pair: Pair) -
 
 
 @pytest.mark.parametrize(
-    "url", ["/account/x", "/%61ccount/x", "/account%2Fx", "/account/%2e%2e/x", "/account/", "/account/a%0Ab", "/account/%FF"]
+    "url",
+    ["/account/x", "/%61ccount/x", "/account%2Fx", "/account/%2e%2e/x", "/account/", "/account/a%0Ab", "/account/%FF"],
 )
 def test_a_private_rule_matches_what_the_app_routes_by(world: World, url: str) -> None:
     """Rules are matched with the decoded path that the app's router gets, and the key holds it beside the raw one."""

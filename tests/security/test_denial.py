@@ -22,23 +22,26 @@ STORED = "tiercache; fwd=miss; stored"
 EXPLICIT = ("Cache-Control", "public, max-age=600")
 
 
-@pytest.mark.parametrize("status", sorted(NEVER_STORED - {206, 304}))
 @pytest.mark.parametrize("word", [(), (EXPLICIT,), (("Cache-Control", "s-maxage=600"), ("ETag", '"x"'))])
-def test_nguyen_2019_hho_and_hmc_errors_that_the_request_caused(pair: Pair, status: int, word: Any) -> None:
+def test_nguyen_2019_hho_and_hmc_errors_that_the_request_caused(pair: Pair, word: Any) -> None:
     """Too long, malformed, conditional, expecting, unauthorised for the rate: never stored, not even by the app's own
     word (RFC 6585 §3 to §6 for 428, 429, 431 and 511)."""
 
     def answer(asked: Asked) -> Reply:
-        return Reply(b"oops", [TEXT, *word], status, "Oops") if "x-bad" in asked.fields else Reply(b"page")
+        bad = asked.fields.get("x-bad")
+        return Reply(b"oops", [TEXT, *word], int(bad), "Oops") if bad else Reply(b"page")
 
     fill, read = pair(Origin(answer))
-    assert fill.get("/p/1", [("X-Bad", "\x7f" * 100)]).status == status
-    assert read.get("/p/1").body == b"page"
+    for status in sorted(NEVER_STORED - {206, 304}):
+        assert fill.get(f"/p/{status}", [("X-Bad", str(status))]).status == status
+        assert read.get(f"/p/{status}").body == b"page"
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 406, 429, 431, 500, 502, 503])
 def test_nguyen_2019_errors_without_the_apps_word(pair: Pair, status: int) -> None:
-    fill, read = pair(Origin(lambda asked: Reply(b"oops", [TEXT], status) if "x-bad" in asked.fields else Reply(b"page")))
+    fill, read = pair(
+        Origin(lambda asked: Reply(b"oops", [TEXT], status) if "x-bad" in asked.fields else Reply(b"page"))
+    )
     assert fill.get("/p/1", [("X-Bad", "x")]).status == status
     assert read.get("/p/1").body == b"page"
 
@@ -107,7 +110,7 @@ def test_head_is_not_the_page(pair: Pair) -> None:
     assert read.get("/p/1").body != b""
 
 
-# -- Vary ----------------------------------------------------------------------------------------------------------------
+# -- Vary ----------
 
 
 def test_vary_by_hundreds_of_fields(pair: Pair) -> None:
@@ -160,7 +163,7 @@ def test_vary_by_long_values_is_accounted_for(world: World) -> None:
     assert memory.currsize <= memory.maxsize
 
 
-# -- Memory and work -----------------------------------------------------------------------------------------------------
+# -- Memory and work ----------
 
 
 def test_what_is_remembered_of_urls_is_bounded(world: World) -> None:
@@ -188,7 +191,7 @@ def test_what_is_remembered_of_urls_is_bounded(world: World) -> None:
 def test_counters_are_counted_by_known_names_only(world: World) -> None:
     origin = Origin(lambda asked: Reply(headers=[TEXT, ("Cache-Control", asked.fields.get("x-cc", "max-age=1"))]))
     face = world.face(origin)
-    for value in ("private", "no-store", "x" * 500, "no-cache=\"a"):
+    for value in ("private", "no-store", "x" * 500, 'no-cache="a'):
         for name in ("Cookie", "Authorization", "X-Forwarded-Host", "Range", "If-Match", "X-Cc", "Upgrade"):
             face.get(f"/p/{len(value)}", [("X-CC", value), (name, "bytes=1-")])
     stats = face.cache.stats()
@@ -225,7 +228,9 @@ def test_cve_2011_4885_cookies_and_parameters_are_taken_apart_once() -> None:
     assert _Counting.splits == 2
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "Accept", "Cookie", "Forwarded", "If-None-Match", "Accept-Encoding"])
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-For", "Accept", "Cookie", "Forwarded", "If-None-Match", "Accept-Encoding"]
+)
 def test_oversized_and_repeated_request_fields_do_no_harm(world: World, name: str) -> None:
     face = world.face(Origin(Reply(headers=[TEXT, ("Vary", "Accept, Accept-Encoding")])))
     face.get("/p/1", [(name, f"a{n}=b") for n in range(2_000)])

@@ -93,9 +93,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "etag split": {"etag": SPLIT},
     "vary of thousands": {"vary": tuple((b"x-%d" % n, None) for n in range(5_000))},
     "vary on a name that is none": {"vary": ((b"a b", None),)},
-    "vary that does not select": {"vary": ((b"x-none", b"evil"),)},
     "declared list": {"declared": [1, 2]},
-    "declared nested": {"declared": {"ttl": DEEP}},
     "tags of numbers": {"tags": (1, 2)},
     "fields not pairs": {"fields": ((b"x",),)},
 }
@@ -103,6 +101,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "declared unknown": {"declared": {"evil": 1}},
     "declared key": {"declared": {"query": "ignore", "cookies": "ignore"}},
     "declared ttl": {"declared": {"ttl": -1}},
+    "declared nested": {"declared": {"ttl": DEEP}},
     "declared huge": {"declared": {"ttl": 2**63, "max_body": "9" * 5_000 + "MiB"}},
     "declared types": {"declared": {"tags": [{}], "tiers": {"a": 1}, "etag": [1], "ttl_by_status": {"200": DEEP}}},
     "tags odd": {"tags": ("", "\x00", "t:\n", "é\u202e", "h:" * 1_000)},
@@ -125,8 +124,12 @@ class Fleet:
     def put(self, value: bytes) -> None:
         self.client.set(self.name, value)
 
+    def forget(self) -> None:
+        self.reader.cache._engine.memory.clear()  # type: ignore[attr-defined]
+
     def refuses(self, value: bytes) -> None:
         self.put(value)
+        self.forget()
         before = self.reader.cache.stats()["swallowed"].get("unreadable value in L2", 0)
         response = self.reader.get("/p/1")
         assert (response.status, response.body) == (200, b"from app")
@@ -141,20 +144,20 @@ def fleet(world: World, redis_url: str) -> Any:
     fleet.client.close()
 
 
-@pytest.mark.parametrize("change", sorted(CHANGES))
-def test_a_value_with_a_right_checksum_and_a_wrong_meaning(fleet: Fleet, change: str) -> None:
-    if change == "vary that does not select":
-        # Well-formed, and for another request.
-        fleet.put(rewritten(fleet.value, **CHANGES[change]))
-        assert fleet.reader.get("/p/1").body == b"from app"
-        return
-    fleet.refuses(rewritten(fleet.value, **CHANGES[change]))
+def test_a_value_with_a_right_checksum_and_a_wrong_meaning(fleet: Fleet) -> None:
+    for change in CHANGES.values():
+        fleet.refuses(rewritten(fleet.value, **change))
 
 
-@pytest.mark.parametrize("change", sorted(HARMLESS))
-def test_a_value_with_odd_but_well_formed_parts(fleet: Fleet, change: str) -> None:
-    fleet.put(rewritten(fleet.value, **HARMLESS[change]))
-    for _ in range(2):
+def test_a_value_for_another_request(fleet: Fleet) -> None:
+    fleet.put(rewritten(fleet.value, vary=((b"x-none", b"evil"),)))
+    assert fleet.reader.get("/p/1").body == b"from app"
+
+
+def test_a_value_with_odd_but_well_formed_parts(fleet: Fleet) -> None:
+    for change in (*HARMLESS.values(), *HARMLESS.values()):
+        fleet.put(rewritten(fleet.value, **change))
+        fleet.forget()
         response = fleet.reader.get("/p/1")
         assert response.status == 200
         assert response.body in (b"original", b"from app")
@@ -162,20 +165,19 @@ def test_a_value_with_odd_but_well_formed_parts(fleet: Fleet, change: str) -> No
         assert "=-" not in (response.header("cache-control") or "")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+BOMBS = [
         b"", b"\x00", b"\xc1tc", b"\xc1tc\x01" + b"\xff" * 13, b"\x80\x04\x95", b"cos\nsystem\n(S'id'\ntR.", b"{}",
         framed(1, b""), framed(2, b""), framed(3, b"\x90"), framed(1, b"\x90"), framed(2, b"\x90"),
         framed(1, nested(100_000)), framed(2, nested(100_000)), framed(1, b"\xdd\xff\xff\xff\xff"),
         framed(1, b"\x9f\xc6\xff\xff\xff\xff"), framed(2, b"\x92\xc4\x01x\xdd\x7f\xff\xff\xff"),
         codec._PREFIX.pack(codec._MAGIC, codec.VERSION, 0) + codec._LENGTHS.pack(1, 2**32 - 1, 2**32 - 1),
         b"x" * 100_000,
-    ],
-    ids=range(19),
-)  # fmt: skip
-def test_bombs_and_foreign_values(fleet: Fleet, value: bytes) -> None:
-    fleet.refuses(value)
+]  # fmt: skip
+
+
+def test_bombs_and_foreign_values(fleet: Fleet) -> None:
+    for value in BOMBS:
+        fleet.refuses(value)
 
 
 def test_another_version_truncations_and_noise(fleet: Fleet) -> None:
@@ -188,9 +190,8 @@ def test_another_version_truncations_and_noise(fleet: Fleet) -> None:
         spoilt.append(value[:at] + bytes([value[at] ^ dice.randint(1, 255)]) + value[at + 1 :])
     for number, data in enumerate(spoilt):
         fleet.put(data)
-        face = fleet.reader
-        face.cache._engine.memory.clear()  # type: ignore[attr-defined]
-        assert face.get("/p/1").body == b"from app", number
+        fleet.forget()
+        assert fleet.reader.get("/p/1").body == b"from app", number
     assert fleet.reader.cache.stats()["swallowed"]["unreadable value in L2"] == len(spoilt)
 
 
@@ -224,7 +225,7 @@ def _values(face: Face) -> list[Any]:
     return [memory.lookup(key) for key in list(memory)]
 
 
-# -- The ledger and the bus ----------------------------------------------------------------------------------------------
+# -- The ledger and the bus ----------
 
 MESSAGES = [
     b"", b"\xc1", b"hello", b"\x00" * 1_000, nested(100_000), msgspec.msgpack.encode({"epoch": 1}),
@@ -286,7 +287,7 @@ def test_a_forged_message_costs_misses_and_makes_nobody_deaf(fleet: Fleet, chang
     "spoil",
     [
         lambda client, key: client.set(key, "not a set"),
-        lambda client, key: client.rpush(key, "not a set"),
+        lambda client, key: client.pipeline().delete(key).rpush(key, "not a set").execute(),
         lambda client, key: client.zadd(key, {b"\xff\xfe": 5}, nx=False),
         lambda client, key: client.zadd(key, {"h:t:x": 1.5}),
         lambda client, key: client.zadd(key, {"h:t:x": "+inf"}),
@@ -308,13 +309,17 @@ def test_a_spoilt_ledger_costs_misses_and_grants_no_trust(fleet: Fleet, spoil: A
         assert response.body in (b"original", b"from app")
     fleet.client.delete(key)
     # It recovers as soon as the ledger does.
-    eventually(lambda: not fleet.reader.cache._engine.failing and ledger.trusted_until > fleet.reader.cache._engine.clock())
+    eventually(
+        lambda: not fleet.reader.cache._engine.failing and ledger.trusted_until > fleet.reader.cache._engine.clock()
+    )
     thread = fleet.reader.cache._lifecycle._thread
     assert thread is not None
     assert thread.is_alive()
 
 
-@pytest.mark.parametrize("tag", ["\n", "é\u202e", "h:t:x", "e:x", "x" * 100_000, " ", "{default}", "*", "p:/p/1", "\x00"])
+@pytest.mark.parametrize(
+    "tag", ["\n", "é\u202e", "h:t:x", "e:x", "x" * 100_000, " ", "{default}", "*", "p:/p/1", "\x00"]
+)
 def test_tags_that_users_choose_name_nothing_but_themselves(world: World, redis_url: str, tag: str) -> None:
     """A tag is never a path, a URL, another tag, or a member of the ledger's own."""
     face = world.face(Origin(), redis_url)

@@ -170,7 +170,8 @@ def test_head_with_an_override_does_not_fill(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [("Content-Length", "3"), ("Content-Length", "00"), ("Content-Length", "+1"), ("Transfer-Encoding", "chunked")]
+    "line",
+    [("Content-Length", "3"), ("Content-Length", "00"), ("Content-Length", "+1"), ("Transfer-Encoding", "chunked")],
 )
 def test_kettle_2020_fat_get_that_announces_its_content(line: tuple[str, str]) -> None:
     """RFC 9110 §9.3.1: content in a GET has no meaning, and yet some apps answer by it."""

@@ -125,7 +125,7 @@ async def test_a_user_whom_the_asgi_server_or_an_outer_layer_names(extra: dict[s
     cache.close()
 
 
-# -- Set-Cookie ----------------------------------------------------------------------------------------------------------
+# -- Set-Cookie ----------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,11 @@ def test_an_outer_layer_that_edits_a_hit_edits_its_own_copy(pair: Pair) -> None:
     fill.get("/p/1")
     read.get("/p/1")
     plain = read.get("/p/1").headers
-    for edit in (lambda headers: headers.pop(), lambda headers: headers.reverse(), lambda headers: headers.append(("X-User", "alice"))):
+    for edit in (
+        lambda headers: headers.pop(),
+        lambda headers: headers.reverse(),
+        lambda headers: headers.append(("X-User", "alice")),
+    ):
         _outer(read, edit)
         assert read.get("/p/1").headers == plain
 
@@ -212,7 +216,7 @@ def _outer(face: Face, edit: Any) -> Any:
         face.app = inner  # type: ignore[attr-defined]
 
 
-# -- Flights -------------------------------------------------------------------------------------------------------------
+# -- Flights ----------
 
 
 @pytest.mark.parametrize(
@@ -270,10 +274,12 @@ def test_a_follower_does_not_get_what_was_purged_meanwhile(world: World) -> None
     assert face.get("/p/1").body == b"new"
 
 
-# -- Sharing that the app allows -----------------------------------------------------------------------------------------
+# -- Sharing that the app allows ----------
 
 
-@pytest.mark.parametrize("word", ["s-maxage=0", "must-revalidate", "max-age=0, must-revalidate", "no-cache, s-maxage=60"])
+@pytest.mark.parametrize(
+    "word", ["s-maxage=0", "must-revalidate", "max-age=0, must-revalidate", "no-cache, s-maxage=60"]
+)
 @pytest.mark.parametrize("validator", [("ETag", '"v1"'), ("Last-Modified", "Sun, 01 Nov 2026 00:00:00 GMT")])
 def test_rfc9111_3_5_an_answer_to_be_validated_is_not_shared_by_that(pair: Pair, word: str, validator: Any) -> None:
     """An app with one ETag for every user's page answers 304 to Bob, and that must not bring him Alice's page."""
@@ -359,7 +365,9 @@ def test_vary_cookie_on_a_public_page_keeps_users_apart(pair: Pair) -> None:
 def test_l0_is_not_told_to_share_what_a_credential_in_the_key_chose(pair: Pair, policy: Any) -> None:
     """CDNs know nothing of our keys, and many ignore `Vary`."""
     # `cdn_ttl` beside `cookies=[...]` is refused when the app starts.
-    rules = {"/p/{id}": {"ttl": "10m", "browser_ttl": "1m", **policy, **({"cdn_ttl": "1h"} if "headers" in policy else {})}}
+    rules = {
+        "/p/{id}": {"ttl": "10m", "browser_ttl": "1m", **policy, **({"cdn_ttl": "1h"} if "headers" in policy else {})}
+    }
     fill, read = pair(Origin(), rules=rules)
     line = ("X-Api-Key", "alice") if "headers" in policy else ("Cookie", "session=alice")
     for face in (fill, read, read):
@@ -369,7 +377,7 @@ def test_l0_is_not_told_to_share_what_a_credential_in_the_key_chose(pair: Pair, 
     assert read.get("/p/1", [line]).hit
 
 
-# -- Refreshes -----------------------------------------------------------------------------------------------------------
+# -- Refreshes ----------
 
 _client: ContextVar[str] = ContextVar("client", default="nobody")
 PERSONAL = [
@@ -392,7 +400,7 @@ def test_rfc5861_3_a_refresh_carries_nothing_of_the_client(world: World, line: t
 
 
 def test_rfc5861_3_a_refresh_runs_outside_of_the_clients_context(world: World) -> None:
-    """What an outer layer noted in context variables, in the scope or in the environ belongs to the client's request."""
+    """What an outer layer noted in context variables, in the scope or in the environ is the client's alone."""
     seen: list[Any] = []
     origin = Origin(lambda asked: (seen.append(_client.get()), Reply(b"answer %d" % len(seen)))[1])
     face, hands = world.turnable(origin, rules={"/p/{id}": {"ttl": "10s", "stale_while_revalidate": "1h"}})
