@@ -1,4 +1,7 @@
-"""Header injection at store and at replay, and forged lines of a log (RFC 9110 §5.5, RFC 9112 §11.1, CWE-113, CWE-117)."""
+"""Header injection at store and at replay, and forged lines of a log.
+
+RFC 9110 §5.5, RFC 9112 §11.1, CWE-113, CWE-117.
+"""
 
 from __future__ import annotations
 
