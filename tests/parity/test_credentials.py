@@ -183,3 +183,14 @@ def test_a_trusted_forwarding_field_is_part_of_the_key(pair: Pair) -> None:
         assert response.body == host.encode()
     assert read.get("/p/1").body == b"none"
     assert read.get("/p/1", [("X-Forwarded-Proto", "https")]).outcome == "tiercache; fwd=bypass; detail=forwarded"
+
+
+@pytest.mark.parametrize("purged", ["https://shop.example/p/1", "http://inside/p/1"])
+def test_a_url_is_purged_as_a_trusted_proxy_shows_it(world: World, purged: str) -> None:
+    face = world.face(Origin(), trust_forwarded=["X-Forwarded-Proto", "X-Forwarded-Host"])
+    lines = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "shop.example")]
+    face.get("/p/1", lines, host="inside")
+    face.cache.purge(urls="https://other.example/p/1")
+    assert face.get("/p/1", lines, host="inside").hit
+    face.cache.purge(urls=purged)
+    assert not face.get("/p/1", lines, host="inside").hit

@@ -134,6 +134,18 @@ class RequestRules:
         )
 
 
+def origins(request: Request, rules: RequestRules) -> dict[tuple[str, bytes], None]:
+    """Scheme and host by which a URL is known: as the server has them, and as a trusted proxy has them."""
+    scheme, host = request.scheme(), request.host()
+    known = {(scheme, host): None}
+    if b"x-forwarded-proto" in rules.trusted and (value := request.field(b"x-forwarded-proto")):
+        scheme = value.split(b",")[0].strip().decode("latin-1")
+    if b"x-forwarded-host" in rules.trusted and (value := request.field(b"x-forwarded-host")):
+        host = value.split(b",")[0].strip()
+    known[scheme, host] = None
+    return known
+
+
 def scrubbed(request: Request, policy: Policy, rules: RequestRules, vary: tuple[bytes, ...]) -> Fields | None:
     """The fields of a request that the cache makes of its own to refresh what `request` was answered with.
 

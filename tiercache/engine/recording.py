@@ -6,6 +6,7 @@ It begins with the stamp and ends as a stored response, as one that freshens ano
 from __future__ import annotations
 
 from tiercache.core import decisions
+from tiercache.core.admission import origins
 from tiercache.core.conditional import freshen, selected_for_update
 from tiercache.core.keys import bucket_of, canonical, group_tags, url_tag, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
@@ -146,8 +147,9 @@ class Recording:
         request, route = self._request, self._request.route
         path = request.path
         own = (*route.tags_for(route.params_for(path)), *self.fill.tags)
-        url = url_tag(request.scheme(), request.host(), request.target(), request.query())
-        implied = ["p:" + path, bucket_of(path), url]
+        implied = ["p:" + path, bucket_of(path)]
+        for scheme, host in origins(request, self._engine.rules):
+            implied.append(url_tag(scheme, host, request.target(), request.query()))
         if route.is_rule:
             implied.append("r:" + route.template)
         implied += group_tags(request.scheme(), request.host(), fields, b"cache-groups")
