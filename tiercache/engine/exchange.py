@@ -100,6 +100,10 @@ class Exchange:
         """Note the stamp, before the app is called."""
         self.again = False
         self.take = Recording(self.engine, self.request)
+        # After the stamp: what is purged before it must not come back as validated, and what is purged later kills what
+        # this fill makes.
+        if self.stale is not None and not self.engine.ledger.alive(self.stale):
+            self.stale = None
         self.engine.stats.misses += 1
         return self.take.fill
 
@@ -199,8 +203,9 @@ class Exchange:
         """RFC 9111 §4.3.3, §4.3.4: the app says that what is stored still holds."""
         take = self.take
         assert take is not None
-        outcome = take.freshened(stale.response, fields)
+        outcome = take.freshened(stale.response, fields) if self.engine.ledger.alive(stale) else None
         if outcome is None:
+            # The 304 is about something else, or what it confirms has been purged meanwhile.
             self.again, self.stale = True, None
             return
         detail = "validated"
@@ -250,6 +255,8 @@ class Exchange:
     def may_hide(self, stale: Entry) -> bool:
         """RFC 5861 §4, or the same asked by the client."""
         now = self.request.now = self.engine.clock()
+        if not self.engine.ledger.alive(stale):
+            return False
         if now < stale.error_until:
             return True
         directives = self.request.directives

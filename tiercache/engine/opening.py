@@ -29,11 +29,11 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
             return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
+    answer: Answer | None = None
     if request.key in engine.unshareable:
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
-        return None
-    if _alone(exchange):
+    elif _alone(exchange):
         answer = yield from _open_alone(exchange, deadline)
     else:
         answer = yield from _open_shared(exchange, deadline)
