@@ -282,7 +282,12 @@ def refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
     own |= {environ_name(name): value.decode("latin-1") for name, value in exchange.scrubbed or ()}
     # In a context of its own: threads may inherit the one that they were started in.
     run, args = Context().run, (_refresh, exchange, app, own)
-    threading.Thread(target=run, args=args, name="tiercache-refresh", daemon=True).start()
+    try:
+        threading.Thread(target=run, args=args, name="tiercache-refresh", daemon=True).start()
+    except RuntimeError as error:  # no room for another, or the interpreter is ending
+        exchange.abandon()
+        exchange.engine.refreshed()
+        exchange.engine.complaints.swallow("fill without its client", f"it could not start: {error}")
 
 
 def _refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:

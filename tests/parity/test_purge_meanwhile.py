@@ -10,6 +10,7 @@ import pytest
 
 from tests.parity.conftest import World
 from tests.parity.faces import Asked, Origin, Reply
+from tiercache import ttl
 
 ETAG = [("ETag", '"1"'), ("Content-Type", "text/plain")]
 RULES: Any = {"/p/{id}": {"ttl": "10s", "stale_if_error": "1h", "tags": ["product:{id}"]}}
@@ -74,3 +75,42 @@ def test_a_purge_before_the_app_is_asked(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(type(ledger), "stamp", late)
     assert face.get("/p/1").outcome.startswith("tiercache; fwd=stale; stored")
     assert "if-none-match" not in face.origin.asked[-1].fields
+
+
+def test_a_purge_reaches_every_spelling_of_a_parameter(world: World) -> None:
+    face = world.face(Origin(), rules={"/products/{id:int}": {"ttl": "10m", "tags": ["product:{id}"]}})
+    face.get("/products/007")
+    assert face.get("/products/007").hit
+    face.cache.purge(tags="product:7")
+    assert not face.get("/products/007").hit
+
+
+def test_a_view_cannot_make_no_cache_a_hit(world: World) -> None:
+    def answer(asked: Asked) -> Reply:
+        ttl("10m")
+        return Reply(b"page", [*ETAG, ("Cache-Control", "no-cache")])
+
+    face = world.face(Origin(answer))
+    for calls in (1, 2, 3):
+        face.get("/p/1")
+        assert face.origin.calls == calls
+
+
+def test_no_room_for_another_thread_fails_no_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {"/p/{id}": {"ttl": "10s", "stale_while_revalidate": "1h"}}
+    face, hands = world.turnable(Origin(), rules=rules)
+    face.get("/p/1")
+    hands.turn(11)
+    start = threading.Thread.start
+
+    def refused(self: threading.Thread) -> None:
+        if self.name == "tiercache-refresh":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    for _ in range(10):
+        assert face.get("/p/1").status == 200
+    engine = face.cache._engine
+    if world.kind == "wsgi":
+        assert (engine.refreshing, len(engine.flights)) == (0, 0)

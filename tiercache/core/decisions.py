@@ -89,6 +89,8 @@ class Verdict(NamedTuple):
     stale: StaleWindows = StaleWindows(0.0, 0.0)
     kept_stale: float = 0.0
     """Seconds for which it is worth keeping past its freshness: to be used stale, or to be validated."""
+    validate_always: bool = False
+    """`no-cache`: no lifetime makes it reusable unasked (RFC 9111 §5.2.2.4)."""
     may_stale: bool = True
     """No directive forbids to use it stale (RFC 9111 §4.2.4)."""
     vary: tuple[bytes, ...] = ()
@@ -217,6 +219,7 @@ def _with_lifetime(
         app_decides=app_decides,
         stale=windows,
         kept_stale=kept_stale,
+        validate_always=control.no_cache,
         may_stale=not control.forbids_stale,
     )
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Self
+from uuid import UUID
 
 from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.templates import ACCEPTED, Template, covers
 from tiercache.errors import ConfigError
 
+_CONVERTED: Final[Mapping[str, Callable[[str], object]]] = {"int": int, "float": float, "uuid": UUID}
 MEMO_ENTRIES: Final = 4096
 MEMO_PATH_LENGTH: Final = 256
 """Longer paths are matched anew each time, so that the memo's memory is bounded, not only its length."""
@@ -85,8 +88,16 @@ class Route:
         return None if found is None else found.groupdict()
 
     def params_for(self, path: str) -> dict[str, str]:
-        """The parameters of a path that is known to match, as raw text; {} if it does not."""
-        return self.match(path) or {}
+        """The parameters of a path that is known to match, as text of what the app gets: 7 for `007` under `{id:int}`,
+        so that a purge by the app's own value reaches every spelling. {} if it does not match.
+        """
+        params = self.match(path) or {}
+        if self.parsed is not None:
+            for node in self.parsed.nodes:
+                if not isinstance(node, str) and node[1] in _CONVERTED and node[0] in params:
+                    with suppress(ValueError):  # more digits than Python reads: the text will do
+                        params[node[0]] = str(_CONVERTED[node[1]](params[node[0]]))
+        return params
 
     def tags_for(self, params: Mapping[str, str]) -> tuple[str, ...]:
         """The policy's tags for these parameters."""

@@ -49,7 +49,11 @@ class Lifecycle:
                     thread = threading.Thread(
                         target=self._run, args=(self._stopping,), name="tiercache-listener", daemon=True
                     )
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError as error:  # no room for another, or the interpreter is ending
+                        self._engine.complaints.swallow("listener", f"it could not start: {error}")
+                        return
                     self._thread = thread
 
     def stop(self) -> None:

@@ -113,7 +113,8 @@ class Recording:
         self, verdict: decisions.Verdict, status: int, reason: bytes, fields: Fields, body: bytes
     ) -> StoredResponse:
         engine, request, fill = self._engine, self._request, self.fill
-        lifetime = verdict.lifetime if fill.ttl is None else fill.ttl
+        # What the app wants validated each time stays so, whatever the view adds after the head.
+        lifetime = verdict.lifetime if fill.ttl is None or verdict.validate_always else fill.ttl
         created = self._generated + engine.unix_offset
         key = request.key
         if verdict.vary:
