@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tiercache.core.edge_headers import Edge
+from tiercache.core.entries import Entry, Variants
+from tiercache.core.ledger import Ledger
+from tiercache.core.messages import StoredResponse
+
+EDGE = Edge((), None, None, None, frozenset())
+
+
+def entry(*, offset: float = 1_000_000.0, **more: Any) -> Entry:
+    stored: dict[str, Any] = {
+        "key": b"k", "epoch": "E", "number": 3, "tags": ("t:a",), "status": 200, "reason": b"OK", "fields": (),
+        "created": 1_000_100.0, "fresh_until": 1_000_160.0, "keep_until": 1_000_400.0, "cost": 0.5,
+    }  # fmt: skip
+    response = StoredResponse(**(stored | more))
+    return Entry(response, EDGE, offset=offset, isolated_ttl=10.0, mark=7, began=99.5)
+
+
+def test_times_are_turned_to_the_clock_of_the_process() -> None:
+    made = entry(stale_while_revalidate=30.0, stale_if_error=240.0)
+    assert (made.born, made.fresh_until, made.keep_until) == (100.0, 160.0, 400.0)
+    assert (made.refresh_until, made.error_until) == (190.0, 400.0)
+    assert entry().refresh_until == entry().error_until == 160.0
+
+
+def test_it_holds_what_a_hit_looks_at() -> None:
+    made = entry(public=True, body=b"hello", status=203)
+    assert (made.status, made.body, made.public, made.edge) == (203, b"hello", True, EDGE)
+    assert (made.mark, made.began, made.isolated_ttl) == (7, 99.5, 10.0)
+    assert made.wire == (-1, None)
+
+
+def test_it_is_what_the_ledger_asks_for() -> None:
+    ledger = Ledger(bound=1.0, epoch="E", shared=False)
+    made = entry()
+    assert made.checked != ledger.version
+    assert ledger.alive(made)
+    assert made.checked == ledger.version
+    for _ in range(4):
+        ledger.purge_locally(["h:t:a"])
+    assert not ledger.alive(made)
+
+
+def test_a_marker_begins_without_variants() -> None:
+    one, other = Variants((b"accept",), shared=True, size=5), Variants((), shared=False)
+    assert (one.names, one.shared, one.size, one.kept, one.full) == ((b"accept",), True, 5, {}, False)
+    assert one.kept is not other.kept
+
+
+def test_what_is_outdated_or_spent_ends_then_and_never_later() -> None:
+    stored = entry(stale_while_revalidate=30.0, stale_if_error=60.0).response
+    assert stored.stale_from(1_000_120.0).fresh_until == 1_000_120.0
+    assert stored.stale_from(1_000_999.0).fresh_until == stored.fresh_until
+    spent = stored.spent(1_000_150.0)
+    assert (spent.fresh_until, spent.keep_until) == (stored.created, 1_000_150.0)
+    assert (spent.stale_while_revalidate, spent.stale_if_error, spent.may_stale) == (0.0, 0.0, False)
