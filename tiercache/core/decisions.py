@@ -284,7 +284,8 @@ def invalidated_by(request: Request, fields: Fields) -> list[str]:
             except ValueError:
                 continue
             if origin(url.scheme, url.netloc.encode("latin-1", "replace")) == here:
-                tags.append(bucket_of(unquote(url.path)))
+                # RFC 9110 §4.2.3: an empty path is the same as `/`.
+                tags.append(bucket_of(unquote(url.path) or "/"))
     tags += group_tags(request.scheme(), request.host(), fields, b"cache-group-invalidation")
     route = request.route
     if route.policy.invalidates:
