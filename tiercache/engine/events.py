@@ -52,6 +52,12 @@ def _line(problem: object) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def remark(kind: str, *words: object) -> None:
+    """A line of the debug log, for what is as it should be and yet surprises whoever looks for the reason."""
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s: %s", kind, ": ".join([_line(word) for word in words]))
+
+
 class Complaints:
     """Log lines for what goes wrong: counted each time, written once a minute and kind."""
 

@@ -31,6 +31,7 @@ from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.engine import flows
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
+from tiercache.engine.events import remark
 from tiercache.engine.fill import Fill
 from tiercache.engine.flights import RELEASED, Flight
 from tiercache.engine.recording import Recording
@@ -332,6 +333,9 @@ class Exchange:
             return
         engine = self.engine
         engine.stats.refused[reason] += 1
+        if reason == "view" and self.take is not None:
+            # In the log alone: `Cache-Status` is for clients, and names the kind of reason.
+            remark("not stored", self.request.path, self.take.fill.refusal)
         if lasting:
             expected = self.request.route.is_rule or (self.take is not None and self.take.fill.declared is not None)
             engine.remember_unshareable(self.request, expected=expected)

@@ -17,7 +17,7 @@ from tiercache.errors import ConfigError
 class Fill:
     """One call of the app, from the moment before it to the end of the body."""
 
-    __slots__ = ("began", "declared", "mark", "params", "refusal", "stamp", "tags", "ttl")
+    __slots__ = ("began", "declared", "mark", "refusal", "stamp", "tags", "ttl")
 
     def __init__(self, stamp: Stamp, mark: int, began: float) -> None:
         self.stamp = stamp
