@@ -1,7 +1,8 @@
 """What a flow may ask of the world, and the two drivers that answer.
 
 A flow is a generator: it yields an effect where it needs the world and is sent back what the effect brought, or has
-the tier's error thrown in. So the order of events is written once, and threads and event loops both drive it.
+the error of it thrown in, whatever that is: a `finally` of the flow runs at once and not when the flow is collected.
+So the order of events is written once, and threads and event loops both drive it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Protocol, TypeVar
 import tiercache.engine.flights as flights
 from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
 from tiercache.engine.ports import SharedStore
-from tiercache.errors import TierError
 
 R = TypeVar("R")
 
@@ -38,7 +38,7 @@ def drive(flow: Flow[R]) -> R:
         while True:
             try:
                 answer = effect.run()
-            except TierError as error:
+            except BaseException as error:
                 effect = flow.throw(error)
             else:
                 effect = flow.send(answer)
@@ -48,13 +48,13 @@ def drive(flow: Flow[R]) -> R:
 
 
 async def adrive(flow: Flow[R]) -> R:
-    """Run a flow in this task. A cancellation is raised inside the flow too, so that its `finally` blocks run."""
+    """Run a flow in this task; a cancellation is raised inside the flow too."""
     try:
         effect = next(flow)
         while True:
             try:
                 answer = await effect.arun()
-            except (TierError, asyncio.CancelledError) as error:
+            except BaseException as error:
                 effect = flow.throw(error)
             else:
                 effect = flow.send(answer)

@@ -276,10 +276,11 @@ class Engine:
         """Trust has lapsed although nothing failed: this process has just begun, was forked, or stood still."""
         return not self.failing and self.clock() >= self.ledger.trusted_until
 
-    def sync_failed(self, error: TierError) -> None:
+    def sync_failed(self, error: Exception) -> None:
         """The shared tier did not answer a sync: from the end of trust on this process is isolated."""
         self.failing = True
-        self.complaints.swallow("shared tier unreachable, serving from L1 alone", error)
+        problem = error if isinstance(error, TierError) else f"{type(error).__name__}: {error}"
+        self.complaints.swallow("shared tier unreachable, serving from L1 alone", problem)
 
     def sync_succeeded(self) -> None:
         if self.failing:

@@ -54,6 +54,9 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     except TierError as error:
         engine.complaints.swallow("L2 read", error)
         return None
+    except Exception as error:  # a fault of a client library is no reason for a request to fail
+        engine.complaints.swallow("L2 read", f"{type(error).__name__}: {error}")
+        return None
     if not isinstance(found, StoredResponse):
         return None
     try:
@@ -138,7 +141,7 @@ def sync(engine: Engine, deadline: float) -> Flow[bool]:
             if ledger.synced(request, page):
                 engine.sync_succeeded()
                 return True
-    except TierError as error:
+    except Exception as error:  # whatever it is, nothing has been heard of what others purge
         engine.sync_failed(error)
     return False
 
