@@ -392,7 +392,23 @@ def test_a_response_that_nobody_reads_is_stored_all_the_same(cache: TierCache) -
     long = cache.wsgi(app_with(lambda: pieces(b"he", b"llo"), headers))(environ_for("/p/1"), lambda *args: None)
     assert (len(cache._engine.flights), ended) == (1, [])
     whole = cache.wsgi(app_with(lambda: pieces(b"hello"), headers))(environ_for("/p/2"), lambda *args: None)
-    assert (len(cache._engine.flights), ended) == (1, ["app"])
+    assert (len(cache._engine.flights), ended) == (1, [])
     assert cache.stats()["stored"] == 1
-    assert (b"".join(long), b"".join(whole)) == (b"hello", b"hello")
+    assert (b"".join(long), b"".join(whole), ended) == (b"hello", b"hello", ["app", "app"])
     assert cache.stats()["stored"] == 2
+
+
+def test_what_an_app_does_after_its_last_piece_holds_nobody_up(cache: TierCache) -> None:
+    """Every announced byte is there: it goes out, and is stored, before the app is asked for its own end."""
+    went_on: list[str] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield b"hello"
+        went_on.append("slow work behind the response")
+
+    wrapped = cache.wsgi(app_with(pieces, [*TEXT, ("Content-Length", "5")]))
+    body = iter(wrapped(environ_for(), lambda *args: None))
+    assert (next(body), went_on) == (b"hello", [])
+    assert status_of(serve(wrapped)) == HIT
+    assert list(body) == []
+    assert went_on == ["slow work behind the response"]

@@ -158,9 +158,9 @@ class Fill:
             # Before the server asks: one that only looks at the head (a test client) would else leave the fill under
             # way for as long as it keeps the response. No byte leaves before this one anyway.
             self._first += self._pull()
-            while exchange.has_all():
-                # What is missing is the app's own end.
-                self._first += self._pull()
+            if exchange.has_all():
+                # Not even the app's own end is missing, and what it does before that must hold nobody up.
+                exchange.complete()
         return self
 
     def _pull(self) -> list[bytes]:
