@@ -50,6 +50,7 @@ Every HTTP response carries a `Cache-Status` field (RFC 9211), unless `cache_sta
 | `tiercache; hit; ttl=42; detail=l2` | from Redis, and now in this process too |
 | `tiercache; fwd=miss; stored` | the app answered, and its response was stored |
 | `tiercache; fwd=miss; collapsed; ttl=42` | another request had called the app already, and this one waited for it |
+| `tiercache; fwd=miss` | the app answered without a length, and its last answer here was not stored; this one may be |
 | `tiercache; fwd=miss; detail=<reason>` | the app answered, and the response was not stored, for the reason given |
 | `tiercache; hit; ttl=-3; detail=l1` | it expired 3 s ago, and is served while a new one is made |
 | `tiercache; fwd=stale; fwd-status=304; stored; ttl=600; detail=validated` | expired, and the app confirmed it |
@@ -61,6 +62,12 @@ Every HTTP response carries a `Cache-Status` field (RFC 9211), unless `cache_sta
 | `tiercache; fwd=method` | the method is neither GET nor HEAD |
 
 `Age` beside a hit is the age of the stored response in whole seconds.
+
+`stored` (RFC 9211 §2.5) leaves with the head, before the body is through. Where the response says how long it is, that
+is known. Without `Content-Length` the body may still turn out larger than `max_body`, or the view may say `no_store()`
+while it streams: then `stored` was said once too often, and for a minute the URL goes without it. A body of either kind
+that breaks off is not stored, whatever its head said. The counters `stored` and `refused` of [`stats()`](metrics.md)
+say what came of it.
 
 ## Reasons
 

@@ -173,6 +173,20 @@ def test_bodies_up_to_max_body(world: World) -> None:
     assert twice(world, larger, max_body=1_000, rules=rules)[1] == "tiercache; hit; detail=l1"
 
 
+def test_nothing_says_stored_where_the_last_body_was_too_large(world: World) -> None:
+    """The head leaves before anything is known of a body without a length: only the first time may it be wrong."""
+    bodies = [b"x" * 1_001, b"x" * 1_001, b"x"]
+    face = world.face(Origin(lambda asked: Reply([bodies[face.origin.calls - 1]])), max_body=1_000)
+    outcomes = [face.get("/p/1").outcome for _ in range(4)]
+    assert outcomes == [
+        "tiercache; fwd=miss; stored",
+        "tiercache; fwd=miss",
+        "tiercache; fwd=miss",
+        "tiercache; hit; detail=l1",
+    ]
+    assert face.cache.stats()["refused"] == {"too-large": 2}
+
+
 def test_a_body_of_nothing(world: World) -> None:
     face = world.face(Origin(Reply(b"")))
     assert [face.get("/p/1").body for _ in range(2)] == [b"", b""]

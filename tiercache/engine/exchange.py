@@ -78,6 +78,7 @@ class Exchange:
         self.recording = False
         """Whether a copy of the response is being kept."""
         self.will_store = False
+        """Whether the head may say `stored`."""
         self.refresh = False
         """The answer was stale: the same exchange is to be gone on with behind it, on a request of the cache's own."""
         self.unsatisfiable = False
@@ -187,7 +188,8 @@ class Exchange:
             # It varies by something that the client sent and our own request did not.
             self.refuse("vary")
             return None
-        self.will_store = True
+        # Without a length the head cannot tell. Where the last answer turned out not to be stored, nothing is claimed.
+        self.will_store = verdict.content_length is not None or self.request.key not in engine.unshareable
         if verdict.lifetime <= verdict.initial_age and self.flight is not None:
             # It is kept to be validated, or used stale: nobody who waits can be answered with it as it is.
             self.flight.finish(RELEASED)
