@@ -10,6 +10,7 @@ from tiercache.core.messages import Fields
 PLAIN: dict[str, Any] = {
     "browser_ttl": None, "cdn_ttl": None, "lifetime": 600.0, "app_decides": False, "lacks_date": True
 }  # fmt: skip
+OWN_WORD: dict[str, Any] = {"keyed": (b"cookie",), "personal": True, "app_decides": True}
 
 
 def sent(fields: Fields, age: int = 0, **options: Any) -> Fields:
@@ -66,6 +67,34 @@ def sent(fields: Fields, age: int = 0, **options: Any) -> Fields:
             {"keyed": (b"cookie",), "personal": True, "browser_ttl": 30.0, "cdn_ttl": 60.0},
             0,
             ((b"vary", b"cookie"), (b"cache-control", b"private, max-age=30")),
+        ),
+        # The app's own lifetime, on what a rule keeps for each user: shared caches are told whose it is.
+        *(
+            (own, OWN_WORD, 5, (*left, (b"vary", b"cookie"), told))
+            for own, left, told in (
+                (((b"cache-control", b"max-age=60"),), (), (b"cache-control", b"private, max-age=60")),
+                (
+                    ((b"cache-control", b'max-age=60, x="a, public"'),),
+                    (),
+                    (b"cache-control", b'private, max-age=60, x="a, public"'),
+                ),
+                (
+                    ((b"cache-control", b"no-transform"), (b"expires", b"Thu, 01 Jan 2099 00:00:00 GMT")),
+                    (),
+                    (b"cache-control", b"private, no-transform, max-age=600"),
+                ),
+                (((b"tiercache-cache-control", b"max-age=60"),),) * 2 + ((b"cache-control", b"private"),),
+            )
+        ),
+        # Its own word that all may share it stands.
+        *(
+            (
+                ((b"cache-control", word),),
+                OWN_WORD,
+                5,
+                ((b"cache-control", word), (b"vary", b"cookie")),
+            )
+            for word in (b"Public, max-age=60", b"s-maxage=60")
         ),
     ],
 )

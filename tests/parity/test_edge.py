@@ -158,3 +158,22 @@ def test_several_edits_of_one_hit_leave_the_next_alone(world: World) -> None:
     first = face.get("/p/1")
     for _ in range(3):
         assert face.get("/p/1").headers == first.headers
+
+
+@pytest.mark.parametrize(
+    ("policy", "asks"),
+    [({"cookies": ["session"]}, ("Cookie", "session=1")), ({"headers": ["authorization"]}, ("Authorization", "me"))],
+)
+@pytest.mark.parametrize("rule", [{"ttl": "10m"}, {}])
+def test_what_is_kept_for_each_user_is_private_in_front(world: World, policy: Any, asks: Any, rule: Any) -> None:
+    """The app gives a lifetime and nothing else: without `private`, a CDN would answer one user with another's page."""
+    origin = Origin(Reply(headers=[TEXT, ("Cache-Control", "max-age=60")]))
+    face = world.face(origin, rules={"/p/{id}": {**policy, **rule}})
+    for _ in range(2):
+        response = face.get("/p/1", [asks])
+        assert response.header("cache-control") == "private, max-age=60"
+        assert response.header("vary") == asks[0].lower()
+    assert response.hit
+    origin.answer = Reply(headers=[TEXT, ("Cache-Control", "max-age=60, public")])
+    for _ in range(2):
+        assert face.get("/p/2", [asks]).header("cache-control") == "max-age=60, public"

@@ -80,7 +80,8 @@ def edge_for(
         lacks_date: the app sent no `Date`. The server then adds one of its own to every answer, and an absolute
             `Expires` beside it would count the time spent here twice; it leaves as the equivalent `max-age`.
         keyed: request fields that a rule puts into our key. L0 knows nothing of our keys: it is told by `Vary`.
-        personal: a credential is among them. Then the answer is for one user, and no CDN may keep it.
+        personal: a cookie or another credential is among them. Then the answer is for one user, and no CDN may keep it
+            unless the app itself says `public` or `s-maxage` beside its lifetime.
     """
     if personal:
         cdn_ttl = None
@@ -91,13 +92,14 @@ def edge_for(
     replaced = {b"age"}
     directives: bytes | None = None
     browser: float | None = None
-    kept = [
+    own = [
         member.strip()
         for name, value in fields
         if name == b"cache-control"
         for member in _QUOTED_COMMA.split(value)
-        if member.strip() and not _MAX_AGE.match(member)
+        if member.strip()
     ]
+    kept = [member for member in own if not _MAX_AGE.match(member)]
     if personal:
         kept = [b"private", *(k for k in kept if k.lower() not in (b"public", b"private"))]
     if browser_ttl is not None:
@@ -111,11 +113,17 @@ def edge_for(
         # Another lifetime than the app's is in force: its own must not outlive it in front.
         kept = [k for k in kept if not _S_MAXAGE.match(k)]
         directives = b", ".join([*(k for k in kept if k.lower() != b"must-revalidate"), REVALIDATE])
-    elif lacks_date and b"expires" in names:
-        replaced.add(b"expires")
-        if not any(_MAX_AGE.match(m) for n, v in fields if n == b"cache-control" for m in _QUOTED_COMMA.split(v)):
+    else:
+        # The app's own lifetime leaves as it is. Only its own word can let shared caches have what is one user's.
+        shares = any(member.lower() == b"public" or _S_MAXAGE.match(member) for member in own)
+        said = own if shares or not personal else [b"private", *(m for m in own if m.lower() != b"private")]
+        if lacks_date and b"expires" in names:
+            replaced.add(b"expires")
+            if not any(_MAX_AGE.match(member) for member in own):
+                said = [*said, b"max-age=%d" % lifetime]
+        if said != own:
             replaced.add(b"cache-control")
-            directives, browser = b", ".join([*kept, b"max-age=%d" % lifetime]), None
+            directives = b", ".join(said)
     if cdn_ttl is not None:
         replaced.add(b"cdn-cache-control")
     # A few sets serve all entries.
