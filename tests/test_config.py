@@ -138,7 +138,12 @@ def test_a_bad_item_of_a_list_is_shown_alone(name: str, value: list[str], item: 
 def test_an_unknown_setting_is_refused_with_the_closest() -> None:
     error = refused(namspace="x")
     assert error.setting == "TierCache: namspace"
-    assert error.accepted.startswith("did you mean 'namespace'? ")
+    assert error.accepted.startswith("only settings that exist (did you mean 'namespace'?): url, ")
+
+    # Named as if it were one for all.
+    error = refused(ttl="5m")
+    assert error.setting == "TierCache: ttl"
+    assert error.accepted.startswith("this setting in a rule, cache.route(template, ttl=…)")
 
 
 @pytest.mark.parametrize("url", [b"redis://:hunter2@host", ["redis://:hunter2@host"], 7])

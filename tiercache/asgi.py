@@ -16,6 +16,7 @@ from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
+from tiercache.core.validation import redacted
 from tiercache.engine import flows
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
@@ -23,6 +24,7 @@ from tiercache.engine.exchange import Exchange
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.opening import open_exchange
 from tiercache.engine.serving import Answer
+from tiercache.errors import ConfigError
 
 Line = tuple[bytes, bytes]
 
@@ -132,6 +134,8 @@ class ASGIMiddleware:
     """`app` with a cache in front. Made by `TierCache.asgi`."""
 
     def __init__(self, app: ASGIApp, engine: Engine, lifecycle: Lifecycle) -> None:
+        if not callable(app):
+            raise ConfigError("asgi", redacted(app), "an ASGI application, which is callable")
         self.app = app
         self._engine = engine
         self._lifecycle = lifecycle

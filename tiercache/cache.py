@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, Unpack
+from typing import Any, Never, TypeVar, Unpack
 
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings
 from tiercache.core.policy import Policy, PolicySettings
 from tiercache.core.routes import Route, RouteTable
-from tiercache.engine.declare import declares
+from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import adrive, drive
 from tiercache.engine.engine import Engine, boot_clock
 from tiercache.engine.lifecycle import Lifecycle
@@ -56,21 +56,18 @@ class TierCache:
             policy: a policy to start from; `settings` are put over it.
 
         Raises:
-            ConfigError: a template or setting that cannot work, or a rule that an earlier one shadows entirely.
+            ConfigError: a template or setting that cannot work, no setting, or a rule that an earlier one shadows.
         """
-        route = Route.parse(template, settings)
-        if policy is not None:
-            route = Route(template, Policy.merge(route.policy, policy))
-        return self.routes.add(route)
+        return self.routes.add(Route.of(template, policy, settings))
 
-    def cached(self, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
+    def cached(self, *bare: Never, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
         """Declare a policy beside a view. It comes into force with the view's first answer; rules are stronger.
 
         Raises:
             ConfigError: a setting that cannot work here, such as one that changes the key: requests are looked up
                 before the view is reached.
         """
-        return declares(Policy.declared(**settings))
+        return declares_from(bare, settings)
 
     # -- the faces ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, TypedDict, Unpack, cast
 
 from tiercache.core.admission import FORWARDING
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
-from tiercache.core.policy import Duration, Size
+from tiercache.core.policy import Duration, Policy, Size
 from tiercache.core.validation import (
     DURATION,
     FLAG,
@@ -23,6 +23,7 @@ from tiercache.core.validation import (
     field_names,
     listing,
     optional,
+    redacted,
     whole,
 )
 from tiercache.errors import ConfigError
@@ -62,6 +63,7 @@ def _forwarding(value: Any) -> str:
     return value.lower()
 
 
+_OF_ROUTES = frozenset(row.name for row in Policy.settings())
 _LABEL = Kind("up to 64 printable characters", _label)
 _WAIT = above_zero(DURATION)
 _ROWS = (
@@ -196,6 +198,13 @@ class Settings(Validated):
         if url is not None and not isinstance(url, str):
             # The value may hold a password, and its class says enough.
             raise ConfigError(f"{where}: url" if where else "url", type(url), self._table["url"].kind.accepted)
+        for name in settings:
+            if name in _OF_ROUTES and name not in self._table:
+                raise ConfigError(
+                    f"{where}: {name}" if where else name,
+                    redacted(settings[name]),
+                    f"this setting in a rule, cache.route(template, {name}=…), or beside a view; there is none for all",
+                )
         super()._load(settings, where)
 
     def _set(self, values: Mapping[str, Any], given: frozenset[str]) -> None:

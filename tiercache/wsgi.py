@@ -14,6 +14,7 @@ from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
+from tiercache.core.validation import redacted
 from tiercache.engine import flows
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
@@ -21,6 +22,7 @@ from tiercache.engine.exchange import Exchange
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.opening import open_exchange
 from tiercache.engine.serving import Answer
+from tiercache.errors import ConfigError
 from tiercache.wsgi_fills import (
     Closing,
     Environ,
@@ -134,6 +136,8 @@ class WSGIMiddleware:
     """`app` with a cache in front. Made by `TierCache.wsgi`."""
 
     def __init__(self, app: WSGIApp, engine: Engine, lifecycle: Lifecycle) -> None:
+        if not callable(app):
+            raise ConfigError("wsgi", redacted(app), "a WSGI application, which is callable")
         self.app = app
         self._engine = engine
         self._lifecycle = lifecycle

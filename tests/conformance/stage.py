@@ -35,7 +35,7 @@ from tiercache import TierCache
 
 SETTINGS: dict[str, Any] = {"targets": ["CDN-Cache-Control"]}
 RULES: dict[str, dict[str, Any]] = {
-    "plain": {},
+    "plain": {"ttl": None},
     "ttl": {"ttl": "1h"},
     "page": {"ttl": "1h", "tags": ["page"], "browser_ttl": "30s"},
     "cookies": {"cookies": "ignore"},

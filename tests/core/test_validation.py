@@ -100,11 +100,11 @@ def test_an_unknown_setting_is_named_with_the_closest_and_all_that_exist() -> No
     with pytest.raises(ConfigError) as raised:
         refuse_unknown("route '/x'", "tll", "5s", ["ttl", "tags"])
     assert raised.value.setting == "route '/x': tll"
-    assert raised.value.accepted == "did you mean 'ttl'? no setting has this name; they are ttl, tags"
+    assert raised.value.accepted == "only settings that exist (did you mean 'ttl'?): ttl, tags"
 
 
 def test_nothing_is_proposed_where_nothing_is_close() -> None:
-    with pytest.raises(ConfigError, match="accepted: no setting has this name; they are ttl, tags"):
+    with pytest.raises(ConfigError, match="accepted: only settings that exist: ttl, tags"):
         refuse_unknown("", "zzzzzz", 1, ["ttl", "tags"])
 
 

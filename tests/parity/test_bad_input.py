@@ -9,7 +9,8 @@ import pytest
 
 from tests.parity.conftest import World
 from tests.parity.faces import Origin, Reply
-from tiercache import ConfigError, PurgeError, TierCache, no_store
+from tiercache import ConfigError, Policy, PurgeError, TierCache, no_store
+from tiercache.integrations.flask import FlaskTierCache
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,13 @@ def test_a_password_in_a_bad_url_is_not_repeated() -> None:
         ("/p/{id}", {"ttl": 1, "tags": ["p:{no}"]}, ["no"]),
         ("/p/{id}", {"ttl": 1, "tiers": ["l3"]}, ["tiers", "l3"]),
         ("/p/{id}", {"cache": False, "ttl": 1}, ["ttl", "cache=False"]),
+        ("/p/<int:id>", {"ttl": 1}, ["'/p/<int:id>'", "write {id:int} for <int:id>"]),
+        ("/p/<id>", {"ttl": 1}, ["write {id} for <id>"]),
+        ("/p/<slug:id>/x", {"ttl": 1}, ["write {id} for <slug:id>"]),
+        ("/p/<any(a, b):id>", {"ttl": 1}, ["write {id} for <any(a, b):id>"]),
+        ("/p/{id}", {}, ["route '/p/{id}'", "at least one setting", "ttl='10m'"]),
+        ("/p/{id}", {"policy": Policy()}, ["at least one setting"]),
+        ("/p/{id}", {"policy": {"ttl": "10m"}}, ["route '/p/{id}': policy: {'ttl': '10m'}", "ttl='10m'"]),
     ],
 )
 def test_settings_of_a_rule(template: str, settings: Any, words: list[str]) -> None:
@@ -77,7 +85,16 @@ def test_a_rule_that_an_earlier_one_shadows_entirely() -> None:
 
 @pytest.mark.parametrize(
     "purge",
-    [{}, {"tags": ""}, {"tags": [7]}, {"urls": "p/1"}, {"urls": "/p?x=1"}, {"urls": "ftp://x/"}, {"route": "/no"}],
+    [
+        {},
+        {"tags": ""},
+        {"tags": [7]},
+        {"tags": 5},
+        {"urls": "p/1"},
+        {"urls": "/p?x=1"},
+        {"urls": "ftp://x/"},
+        {"route": "/no"},
+    ],
 )
 def test_purges_that_name_nothing(purge: Any) -> None:
     cache = TierCache()
@@ -93,6 +110,32 @@ def test_a_purge_on_a_running_loop_names_the_other_one() -> None:
             TierCache().purge(tags="x")
 
     asyncio.run(main())
+
+
+def test_a_template_may_hold_angles_that_are_no_parameter() -> None:
+    assert TierCache().route("/a<b/{id}/c>d", ttl=1).params == ("id",)
+
+
+def test_a_rule_may_leave_all_to_the_app() -> None:
+    assert TierCache().route("/p/{id}", ttl=None).policy.ttl is None
+
+
+@pytest.mark.parametrize("of", ["cache", "flask"])
+def test_a_decorator_without_settings(of: str) -> None:
+    cache: Any = TierCache() if of == "cache" else FlaskTierCache()
+
+    def view() -> str:
+        return "page"
+
+    for misused in (lambda: cache.cached(view), lambda: cache.cached(Policy(ttl=1)), cache.cached):
+        with pytest.raises(ConfigError, match=r"^cached: .*@cache\.cached\(ttl='10m'\)"):
+            misused()
+
+
+@pytest.mark.parametrize("face", ["asgi", "wsgi"])
+def test_what_is_no_app(face: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{face}: None is not accepted; accepted: .* application"):
+        getattr(TierCache(), face)(None)
 
 
 @pytest.mark.parametrize("value", ["maybe", "2"])

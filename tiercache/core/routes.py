@@ -11,6 +11,7 @@ from uuid import UUID
 from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.templates import ACCEPTED, Template, covers
+from tiercache.core.validation import redacted
 from tiercache.errors import ConfigError
 
 _CONVERTED: Final[Mapping[str, Callable[[str], object]]] = {"int": int, "float": float, "uuid": UUID}
@@ -64,6 +65,24 @@ class Route:
         if not isinstance(template, str):
             raise ConfigError("route", template, ACCEPTED)
         return cls(template, Policy.parse(settings, where(template)))
+
+    @classmethod
+    def of(cls, template: str, policy: object, settings: Mapping[str, Any]) -> Self:
+        """A rule as users give it: `settings` over `policy`.
+
+        Raises:
+            ConfigError: as above; `policy` is none; or the rule sets nothing.
+        """
+        route = cls.parse(template, settings)
+        if policy is not None:
+            if not isinstance(policy, Policy):
+                accepted = "a Policy, or None; settings are given by name, e.g. ttl='10m', or **{'ttl': '10m'}"
+                raise ConfigError(f"{where(template)}: policy", redacted(policy), accepted)
+            route = cls(template, Policy.merge(route.policy, policy))
+        if not route.policy.given:
+            accepted = "a rule with at least one setting, e.g. ttl='10m', cache=False, or ttl=None to let the app say"
+            raise ConfigError(where(template), None, accepted)
+        return route
 
     @classmethod
     def of_unmatched(cls, policy: Policy) -> Self:

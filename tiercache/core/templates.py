@@ -17,6 +17,8 @@ from typing import Final, NoReturn
 from tiercache.errors import ConfigError
 
 _NODE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([A-Za-z_][A-Za-z0-9_]*))?\}|([^{}]+)")
+_ANGLED = re.compile(r"<(?:([a-z]\w*)(?:\([^()]*\))?:)?([A-Za-z_]\w*)>")
+"""A parameter as Flask and Django write it."""
 _HEX: Final = "[0-9a-fA-F]"
 _REGEX: Final = {
     "str": "[^/]+",
@@ -102,6 +104,9 @@ def _parse(text: object, setting: str) -> tuple[str | tuple[str, str], ...]:
     if end != len(text):
         refuse("its braces do not balance, or hold something that is not a name")
     written = "".join(n for n in nodes if isinstance(n, str))
+    if angled := _ANGLED.search(written):
+        convertor = f":{angled[1]}" if angled[1] in _REGEX and angled[1] != "str" else ""
+        refuse(f"write {{{angled[2]}{convertor}}} for {angled[0]}")
     if "?" in written or "#" in written:
         refuse("a path has no query or fragment; which part of the query counts is the setting `query`")
     if re.search("%[0-9A-Fa-f]{2}", written):

@@ -241,9 +241,9 @@ def refuse_unknown(where: str, name: object, value: object, known: Iterable[str]
     """`ConfigError` for a setting that does not exist, with the closest that does."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ConfigError(
-        qualified(where, str(name)), redacted(value), f"{hint}no setting has this name; they are {', '.join(known)}"
+        qualified(where, str(name)), redacted(value), f"only settings that exist{hint}: {', '.join(known)}"
     )
 
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from tiercache.core.policy import Policy
+from tiercache.core.policy import Policy, PolicySettings
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.routes import fill_tags
 from tiercache.engine.fill import current_fill
 from tiercache.errors import ConfigError
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+
+def declares_from(bare: Collection[object], settings: PolicySettings) -> Callable[[View], View]:
+    """`declares` for the arguments of `cached` as users write them.
+
+    Raises:
+        ConfigError: something that is no setting, such as the view itself; no setting; or one that cannot work here.
+    """
+    if bare or not settings:
+        raise ConfigError(
+            "cached",
+            next(iter(bare), None),
+            "settings by name, and the view below them: @cache.cached(ttl='10m')",
+        )
+    return declares(Policy.declared(**settings))
 
 
 def declares(policy: Policy) -> Callable[[View], View]:

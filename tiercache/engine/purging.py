@@ -32,6 +32,8 @@ class PurgeReceipt(NamedTuple):
 def _strings(setting: str, value: str | Iterable[str] | None) -> list[str]:
     if value is None:
         return []
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"purge: {setting}", value, "a non-empty string, or several")
     values = [value] if isinstance(value, str) else list(value)
     for item in values:
         if not item or not isinstance(item, str):

@@ -6,7 +6,7 @@ A hit is answered before Flask is reached: no view, no `before_request`, no logi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Unpack, cast
+from typing import Any, Never, Unpack, cast
 from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
@@ -16,12 +16,13 @@ from tiercache.config import CacheSettings, Settings
 from tiercache.core.policy import Policy, PolicySettings
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.validation import redacted, refuse_unknown
-from tiercache.engine.declare import declares
+from tiercache.engine.declare import declares_from
 from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import ConfigError
 
 PREFIX = "TIERCACHE_"
 ROUTES = PREFIX + "ROUTES"
+_OF_ROUTES = frozenset(row.name for row in Policy.settings())
 _ROWS = {PREFIX + row.name.upper(): row for row in Settings.settings()}
 
 
@@ -108,25 +109,23 @@ class FlaskTierCache:
         Rules given here before `init_app` come before those of `TIERCACHE_ROUTES`.
 
         Raises:
-            ConfigError: a template or setting that cannot work, or a rule that an earlier one shadows entirely.
+            ConfigError: a template or setting that cannot work, no setting, or a rule that an earlier one shadows.
         """
         if self._given is not None:
             self._given.route(template, policy, **settings)
             return
-        route = Route.parse(template, settings)
-        if policy is not None:
-            route = Route(template, Policy.merge(route.policy, policy))
+        route = Route.of(template, policy, settings)
         self._rules.add(route)
         for cache in self._caches:
             cache.routes.add(route)
 
-    def cached(self, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
+    def cached(self, *bare: Never, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
         """Declare a policy beside a view: `TierCache.cached`. Stands below `@app.route`, next to the function.
 
         Raises:
             ConfigError: a setting that cannot work here.
         """
-        return declares(Policy.declared(**settings))
+        return declares_from(bare, settings)
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
@@ -166,6 +165,9 @@ def _from_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
         if not key.startswith(PREFIX) or key == ROUTES:
             continue
         row = _ROWS.get(key)
+        if row is None and key[len(PREFIX) :].lower() in _OF_ROUTES:
+            rule = {"/products/{id}": {key[len(PREFIX) :].lower(): value}}
+            raise ConfigError(key, redacted(value), f"this setting in a rule, such as {ROUTES} = {redacted(str(rule))}")
         if row is None:
             refuse_unknown("", key, value, [*_ROWS, ROUTES])
         # A value that is no URL may hold a password all the same: it is left to `Settings`, which does not show it.
