@@ -195,9 +195,9 @@ class TestRejections:
             thread = threading.Thread(target=answer)
             thread.start()
             tier = open_tier(f"redis://127.0.0.1:{listener.getsockname()[1]}")
-            with pytest.raises(TierRejected, match="Redis protocol"):
+            with pytest.raises(TierRejected, match="Redis protocol; it looks like an HTTP server"):
                 tier.get("a", soon())
-            with pytest.raises(TierRejected, match="Redis protocol"):
+            with pytest.raises(TierRejected, match="it looks like an HTTP server"):
                 await tier.aget("a", soon())
             thread.join()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -23,6 +25,8 @@ from tiercache.errors import TierError, TierRejected, TierUnavailable
 FOREIGN = (RedisError, OSError)
 """What an operation may raise that is not ours; the built-in `TimeoutError` is an `OSError`."""
 
+_HTTP = re.compile(r"""got "[H<]"|: b['"](?:HTTP/|<)""")
+"""The parsers tell the first byte (hiredis) or quote the line: of a status line, or of a page without one."""
 _PERMISSIONS = (
     "~tc:* &tc:* +get +set +unlink +eval +evalsha +info +time +publish +subscribe +ping +hset +hgetall +hdel "
     "+zadd +zrem +zcard +zrange +zrangebyscore +zremrangebyscore"
@@ -58,7 +62,8 @@ def translate(error: BaseException, where: str) -> TierError:
     if isinstance(error, ResponseError):
         return TierRejected(f"Redis at {where} answered: {text}")
     if isinstance(error, InvalidResponse):
-        return TierRejected(f"what answers at {where} does not speak the Redis protocol: {text}")
+        hint = "; it looks like an HTTP server, so the port is likely wrong" if _HTTP.search(text) else ""
+        return TierRejected(f"what answers at {where} does not speak the Redis protocol{hint}: {text}")
     if is_timeout(error):
         return TierUnavailable(f"Redis at {where} did not answer in time ({text})")
     return TierUnavailable(f"Redis at {where} cannot be reached: {text}")
