@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from typing import Self
 from tools.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "tiercache-demo-"
+"""Of the directory of one run; its process follows, so that the next run can tell which ones are left over."""
 STARTUP = 30.0
 """Seconds that a worker may take to answer."""
 
@@ -75,7 +78,8 @@ class Processes:
         self.directory = Path()
 
     def __enter__(self) -> Self:
-        directory = tempfile.TemporaryDirectory(prefix="tiercache-demo-", ignore_cleanup_errors=True)
+        _remove_leftovers()
+        directory = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True)
         self.directory = Path(self._stack.enter_context(directory))
         guard = [sys.executable, "-m", "examples.demo.guard"]
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
@@ -168,6 +172,24 @@ def _signal_group(group: int, how: signal.Signals) -> None:
         os.killpg(group, how)
     except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
         pass
+
+
+def _remove_leftovers() -> None:
+    """Remove the directories of runs that were killed before they could do so."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        process = left.name.removeprefix(PREFIX).partition("-")[0]
+        if process.isascii() and process.isdigit() and not _runs(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _is_free(port: int) -> bool:

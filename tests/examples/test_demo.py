@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from examples.demo.processes import Processes
 from examples.demo.updates import Seen, Staleness, Update, last_old
 from tests.servers import RedisServer
 
@@ -97,6 +99,20 @@ def test_serving_ends_with_everything_it_started(how: signal.Signals) -> None:
         assert all_gone(started)
     if how is signal.SIGINT:
         assert process.returncode == 0
+
+
+def test_what_a_killed_run_has_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(30)
+    names = {"left": f"tiercache-demo-{ended.pid}-x", "running": f"tiercache-demo-{os.getpid()}-x", "other": "shop-1-x"}
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shop.db").touch()
+    with Processes() as processes:
+        assert processes.directory.parent == tmp_path
+        assert processes.directory.name.startswith(f"tiercache-demo-{os.getpid()}-")
+    assert {path.name for path in tmp_path.iterdir()} == {names["running"], names["other"]}
 
 
 def test_a_failed_start_is_told_in_words_and_leaves_nothing_behind() -> None:
