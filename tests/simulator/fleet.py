@@ -1,0 +1,207 @@
+"""The fleet: processes, one Redis and what is between them, and the actions that a plan may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tests.simulator import clients
+from tests.simulator.oracle import Client, Oracle, Purge
+from tests.simulator.process import Process, Subscription
+from tests.simulator.redis_model import ModelRedis
+from tests.simulator.site import BANS, PAGES, TAGS
+from tests.simulator.world import Dice, Link, World
+from tiercache.config import Settings
+from tiercache.core.records import Message
+from tiercache.core.routes import RouteTable
+from tiercache.engine import flows, purging
+
+
+class Action(NamedTuple):
+    """One thing that a plan has happen."""
+
+    at: float
+    """Seconds from the start."""
+    kind: str
+    process: int
+    luck: int
+    """The seed of all that it needs to know besides."""
+
+
+class Shape(NamedTuple):
+    """What one history is like as a whole."""
+
+    seed: int
+    processes: int
+    page: int
+    limit: int
+    app_time: float
+    lag: float
+    tail: float
+    bus_loss: float
+    keep_lost: bool
+
+
+class Fleet:
+    def __init__(
+        self,
+        shape: Shape,
+        settings: Settings,
+        routes: RouteTable,
+        *,
+        tracing: bool = False,
+        redis_type: type[ModelRedis] = ModelRedis,
+    ) -> None:
+        self.shape = shape
+        self.seed = shape.seed
+        self.settings = settings
+        self.routes = routes
+        self.keep_lost = shape.keep_lost
+        self.world = world = World(tracing=tracing)
+        self.start = world.now
+        self.oracle = Oracle(world)
+        self.redis = redis_type(lambda: world.now, world.name, limit=shape.limit, page=shape.page)
+        self.redis.publish = self.publish
+        self.server = 0
+        """Rises when another server process answers: connections to the one before are reset."""
+        self.down = self.stopped = self.full = False
+        self.held: list[Callable[[], None]] = []
+        """What has arrived at a server that stands still."""
+        self.subscriptions: dict[Subscription, None] = {}
+        self.replica = self.saved = self.redis.snapshot()
+        self.versions = {page.path: 1 for page in PAGES}
+        self.clients = [Client(), Client()]
+        self.normal_link = Link()
+        self.normal_link.lag, self.normal_link.tail = shape.lag, shape.tail
+        self.normal_link.bus_loss = shape.bus_loss
+        self.processes: list[Process] = []
+        self._lives = 0
+        self._bus = Dice(shape.seed, 3)
+        for index in range(shape.processes):
+            Process(self, index, 0)
+
+    def adopt(self, process: Process) -> None:
+        if process.index < len(self.processes):
+            self.processes[process.index] = process
+        else:
+            self.processes.append(process)
+
+    def end(self) -> None:
+        """Let go of the flows under way; what they would still ask for is nobody's business."""
+        for process in self.processes:
+            process.lives = False
+
+    def app_time(self, dice: Dice) -> float:
+        luck = dice.roll()
+        return self.shape.app_time * luck if luck < 0.8 else luck * luck * 3.0
+
+    def publish(self, message: Message) -> None:
+        world = self.world
+        for subscription in list(self.subscriptions):
+            link = subscription.process.link
+            # By the number, so that what happens to one message does not hang on how many came before.
+            dice = Dice(self.seed, message.number, subscription.process.index, 5)
+            if link.loses(dice, link.bus_loss):
+                world.seen["message lost"] += 1
+                continue
+            world.after(link.delay(dice), lambda s=subscription: s.deliver(message))  # type: ignore[misc]
+            if dice.roll() < 0.05:
+                world.seen["message repeated"] += 1
+                world.after(link.delay(dice) * 20, lambda s=subscription: s.deliver(message))  # type: ignore[misc]
+
+    def perform(self, action: Action) -> None:
+        process = self.processes[action.process % len(self.processes)]
+        dice = Dice(action.luck)
+        if self.world.trace is not None:
+            self.world.log(f"--- {action.kind} {process.name}")
+        ACTIONS[action.kind](self, process, dice)
+
+    # What visitors and the application do
+
+    def read(self, process: Process, dice: Dice) -> None:
+        page = dice.pick(PAGES)
+        client = dice.pick(self.clients) if page.consistency == "session" else None
+        process.spawn(clients.visit(process, page, dice, client), dice, "visit")
+
+    def crowd(self, process: Process, dice: Dice) -> None:
+        """Several visitors of one page, here and elsewhere."""
+        page = dice.pick(PAGES)
+        for count in range(2 + dice.under(3)):
+            where = process if dice.roll() < 0.6 else dice.pick(self.processes)
+            client = dice.pick(self.clients) if page.consistency == "session" else None
+            luck = Dice(dice.under(1 << 30), count)
+            where.spawn(clients.visit(where, page, luck, client), luck, "visit")
+
+    def look(self, process: Process | None = None, dice: Dice | None = None) -> None:
+        """Every page of every process: what would L1 answer now?"""
+        for each in self.processes:
+            if each.lives and not each.paused:
+                for page in PAGES:
+                    clients.glance(each, page)
+
+    def purge(self, process: Process, dice: Dice) -> None:
+        luck = dice.roll()
+        tags: tuple[str, ...] = ()
+        paths: tuple[str, ...] = ()
+        soft = everything = False
+        asked: dict[str, Any] = {}
+        if luck < 0.55:
+            tags = (dice.pick(TAGS), dice.pick(TAGS)) if dice.roll() < 0.25 else (dice.pick(TAGS),)
+            asked["tags"] = list(tags)
+            soft = dice.roll() < 0.35
+        elif luck < 0.7:
+            paths = (dice.pick(PAGES).path,)
+            asked["urls"] = list(paths)
+            soft = dice.roll() < 0.35
+        elif luck < 0.9:
+            kind, rule, paths = dice.pick(BANS)
+            asked[kind] = rule
+        else:
+            everything = asked["everything"] = True
+            soft = dice.roll() < 0.4
+        if soft:
+            asked["soft"] = True
+        if dice.roll() < 0.25:
+            asked["wait"] = True
+        self._commit(process, dice, asked, tags=tags, paths=paths, everything=everything, soft=soft)
+
+    def _commit(self, process: Process, dice: Dice, asked: dict[str, Any], **what: Any) -> None:
+        """The database has changed; now the cache is told, and where the replica lags, told again."""
+        record = Purge(process.name, self.world.now, **what)
+        for page in PAGES:
+            if record.everything or page.path in record.paths or not record.tags.isdisjoint(page.tags):
+                self.versions[page.path] += 1
+        client = dice.pick(self.clients) if dice.roll() < 0.4 and not record.soft else None
+        named = purging.purge_for(self.routes, asked)  # type: ignore[arg-type]
+        task = process.spawn(clients.purge(process, record, named, client), dice, "purge")
+        if dice.roll() < 0.05:
+            self.world.after(dice.between(0.0, 0.02), task.cancel)
+        if dice.roll() < 0.15:
+            again = Purge(process.name, self.world.now, **what)
+            later = Dice(dice.under(1 << 30), 11)
+
+            def repeat() -> None:
+                self.world.seen["settled"] += 1
+                process.spawn(clients.purge(process, again, named, None), later, "settle")
+
+            self.world.after(dice.between(0.2, 0.8), repeat)
+
+    def sync(self, process: Process, dice: Dice) -> None:
+        """One more sync beside those of the listener, as a request may ask for."""
+        process.spawn(flows.catch_up(process.engine, self.world.now + 0.05), dice, "sync")
+
+    def forget(self, process: Process, dice: Dice) -> None:
+        """L1 makes room."""
+        items = process.shelf.items
+        for key in [key for key in items if dice.roll() < 0.5]:
+            del items[key]
+
+
+ACTIONS: dict[str, Callable[[Fleet, Process, Dice], None]] = {
+    "read": Fleet.read,
+    "crowd": Fleet.crowd,
+    "look": Fleet.look,
+    "purge": Fleet.purge,
+    "sync": Fleet.sync,
+    "forget": Fleet.forget,
+}

@@ -1,0 +1,144 @@
+"""From a seed to a history: its shape, the actions in it, and how it has to end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tests.simulator import faults
+from tests.simulator.ending import settle
+from tests.simulator.fleet import Action, Fleet, Shape
+from tests.simulator.redis_model import ModelRedis
+from tests.simulator.site import routes, settings
+from tests.simulator.world import Dice
+from tiercache.engine import barrier, consistency, exchange, flows, listening, opening, purging
+
+LENGTH = 5.0
+"""Virtual seconds of one history, before it is brought to its end."""
+QUIET = ("read", "crowd", "look", "purge", "sync", "forget", "replicate", "save")
+WEIGHTS = {
+    "read": 40.0,
+    "crowd": 8.0,
+    "look": 14.0,
+    "purge": 12.0,
+    "sync": 2.0,
+    "forget": 1.5,
+    "replicate": 1.5,
+    "save": 1.0,
+}
+TROUBLES = (
+    ("pause", "fork", "crash"),
+    ("cut", "one way", "slow", "drop subscription"),
+    ("deafen", "drop subscription", "slow"),
+    ("evict", "fill up", "flush"),
+    ("restart", "fail over", "stop"),
+    ("roll back", "evict", "stop"),
+    tuple(faults.FAULTS),
+)
+_ROUTES = routes()
+_SECRET = "a secret of the simulated site"
+_SETTINGS = {keep: settings(on_lost_history="stale" if keep else "dead", session_secret=_SECRET) for keep in (0, 1)}
+
+
+def shape_of(seed: int, processes: int | None = None) -> Shape:
+    dice = Dice(seed, 101)
+    return Shape(
+        seed=seed,
+        processes=processes or dice.pick((2, 2, 3, 3, 4)),
+        page=dice.pick((1, 2, 2, 50)),
+        limit=dice.pick((2, 4, 50, 50, 50)),
+        app_time=dice.pick((0.002, 0.02, 0.2, 1.0)),
+        lag=dice.pick((0.0005, 0.002, 0.01)),
+        tail=dice.pick((0.0, 0.0, 0.02, 0.1)),
+        bus_loss=dice.pick((0.0, 0.0, 0.1, 0.5)),
+        keep_lost=dice.roll() < 0.2,
+    )
+
+
+def plan_of(seed: int) -> list[Action]:
+    """In half of the histories nothing breaks for long: what a new epoch buries can no longer go wrong."""
+    dice = Dice(seed, 102)
+    weights = dict(WEIGHTS)
+    weights["purge"] *= dice.pick((0.4, 1.0, 1.0, 2.0))
+    if seed % 2:
+        for kind in dice.pick(TROUBLES):
+            weights[kind] = weights.get(kind, 0.0) + dice.pick((0.5, 2.0, 4.0))
+    kinds, cumulative, total = [], [], 0.0
+    for kind, weight in weights.items():
+        kinds.append(kind)
+        total += weight
+        cumulative.append(total)
+    actions = []
+    for _ in range(int(dice.between(40, 90))):
+        at = dice.roll() * LENGTH
+        roll = dice.roll() * total
+        kind = kinds[next(index for index, limit in enumerate(cumulative) if roll < limit)]
+        actions.append(Action(at, kind, dice.under(4), dice.under(1 << 40)))
+        if kind == "purge":
+            # What is wrong shows after a purge, and mostly around the bounds.
+            moments = [at + after * dice.between(0.95, 1.3) for after in (0.003, 0.4, 1.02, 2.6)]
+            actions += [Action(moment, "look", 0, 0) for moment in moments if dice.roll() < 0.5]
+    actions.sort()
+    return actions
+
+
+@contextmanager
+def virtual_time(fleet: Fleet) -> Iterator[None]:
+    """The clock by which flows reckon their deadlines, and their luck."""
+    watch = types.SimpleNamespace(monotonic=lambda: fleet.world.now)
+    jitter = random.Random(fleet.seed)
+    places: list[tuple[Any, str, Any]] = [
+        (module, "time", watch)
+        for module in (barrier, consistency, exchange, flows, listening, opening, purging)
+        if getattr(module, "time", None) is time
+    ]
+    places.append((listening, "random", jitter))
+    places.append((logging.getLogger("tiercache"), "disabled", True))
+    before = [getattr(module, name) for module, name, _ in places]
+    for module, name, value in places:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(places, before, strict=True):
+            setattr(module, name, value)
+
+
+def simulate(
+    seed: int,
+    actions: Sequence[Action] | None = None,
+    *,
+    shape: Shape | None = None,
+    tracing: bool = False,
+    redis_type: type[ModelRedis] = ModelRedis,
+    prepare: Callable[[Fleet], None] | None = None,
+) -> Fleet:
+    """One history. Raises `Violation`, with the fleet as `.fleet`, when a promise is broken."""
+    if shape is None:
+        shape = shape_of(seed)
+    if actions is None:
+        actions = plan_of(seed)
+    fleet = Fleet(shape, _SETTINGS[shape.keep_lost], _ROUTES, tracing=tracing, redis_type=redis_type)
+    if prepare is not None:
+        prepare(fleet)
+    with virtual_time(fleet):
+        try:
+            world, start = fleet.world, fleet.start
+            for process in fleet.processes:
+                process.ensure_listening()
+            for action in actions:
+                world.run_until(start + action.at)
+                fleet.perform(action)
+            world.run_until(start + LENGTH)
+            settle(fleet)
+        except AssertionError as error:
+            error.fleet = fleet  # type: ignore[attr-defined]
+            raise
+        finally:
+            fleet.end()
+    return fleet
