@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tiercache import TierCache
+from tiercache.core.server_time import ServerTime
 
 
 class Clock:
@@ -30,7 +31,7 @@ class Hands:
         engine = cache._engine
         engine.clock = self.clock
         engine.wall = self.wall
-        engine.unix_offset = self._offset
+        engine.server_time = ServerTime(self._offset)
         engine.unshareable._clock = engine.passing._clock = self.clock
         cache._engine.memory.timer = self.clock  # type: ignore[attr-defined]
 

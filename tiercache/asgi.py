@@ -17,7 +17,7 @@ from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.validation import redacted
-from tiercache.engine import flows
+from tiercache.engine import flows, session
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
@@ -45,7 +45,7 @@ class ASGIRequest(Request):
         self._fields: dict[bytes, bytes] = dict(headers)
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
-        self.isolated = False
+        self.current = self.isolated = False
         self.trusted = ()
         if len(self._fields) != len(headers):
             self._join(headers, watched)
@@ -180,6 +180,8 @@ class ASGIMiddleware:
             await send({"type": "http.response.start", "status": entry.status, "headers": wire[1].copy()})
             await send({"type": "http.response.body", "body": entry.body})
             return
+        if engine.sessions:
+            send = self._telling(request, send)
         if engine.passes_by(request):
             line = self._presenter.bypassing(request.bypass)
             if request.bypass == "method" and is_unsafe(request.method):
@@ -213,6 +215,20 @@ class ASGIMiddleware:
 
     async def _reply(self, answer: Answer, request: Request, send: Send) -> None:
         await send_reply(self._presenter.answer(answer, request, self._engine.clock()), send)
+
+    def _telling(self, request: Request, send: Send) -> Send:
+        """`send` for a response that tells the client of the purges that its request has caused."""
+        engine = self._engine
+        purges = session.watch()
+
+        async def send_telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                marks = session.lines(engine, purges, secure=request.scheme() == "https")
+                if marks:
+                    message = {**message, "headers": session.told(list(message["headers"]), marks, request.method)}
+            await send(message)
+
+        return send_telling
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
 

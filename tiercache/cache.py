@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Never, TypeVar, Unpack
 
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings
-from tiercache.core.policy import Policy, PolicySettings
+from tiercache.core.policy import SESSION, Policy, PolicySettings
 from tiercache.core.routes import Route, RouteTable
 from tiercache.engine.declare import declares_from
-from tiercache.engine.effects import adrive, drive
+from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine, boot_clock
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.ports import SharedStore
-from tiercache.engine.purging import PurgeReceipt, members_for, purge
-from tiercache.errors import PurgeError
+from tiercache.engine.purging import PurgeReceipt, PurgeSettings, carry_out, purge_for
+from tiercache.errors import ConfigError, PurgeError
 from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
 from tiercache.wsgi_fills import WSGIApp
@@ -58,7 +58,17 @@ class TierCache:
         Raises:
             ConfigError: a template or setting that cannot work, no setting, or a rule that an earlier one shadows.
         """
-        return self.routes.add(Route.of(template, policy, settings))
+        route = Route.of(template, policy, settings)
+        if route.policy.consistency == SESSION and self._engine.shared is not None:
+            if self.settings.session_secret is None:
+                raise ConfigError(
+                    f"route {template!r}: consistency",
+                    SESSION,
+                    "'bounded' or 'strong', or a session_secret beside the URL of the shared tier, "
+                    "which signs what clients carry",
+                )
+            self._engine.sessions = True
+        return self.routes.add(route)
 
     def cached(self, *bare: Never, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
         """Declare a policy beside a view. It comes into force with the view's first answer; rules are stronger.
@@ -81,21 +91,21 @@ class TierCache:
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
-    def purge(
-        self,
-        *,
-        tags: str | Iterable[str] | None = None,
-        urls: str | Iterable[str] | None = None,
-        route: str | Iterable[str] | None = None,
-        everything: bool = False,
-    ) -> PurgeReceipt:
+    def purge(self, **settings: Unpack[PurgeSettings]) -> PurgeReceipt:
         """Invalidate in every tier of every process of the namespace. Call it after the database has committed.
 
         Args:
             tags: of rules, decorators and `tiercache.tag`.
             urls: a path means that path with any query on every host; a full URL means that one.
             route: the template of a rule: everything stored under it.
+            prefix: the beginning of paths: everything stored under them.
+            glob: paths by pattern: `*` is any run of characters within a segment, `**` any run, `?` one character.
             everything: the whole namespace.
+            soft: count what is named as stale instead of dead, so that it may be served while it is revalidated
+                (`stale_while_revalidate`) and when the app fails (`stale_if_error`).
+            wait: return when every process has applied it or trusts nothing any more: at most the staleness bound
+                after the ledger has it.
+            settle: repeat it once after this time, for views that read from a database replica which lags.
 
         Raises:
             PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued.
@@ -108,23 +118,19 @@ class TierCache:
             pass
         else:
             raise PurgeError("purge() would block the running event loop; use `await cache.apurge(...)` here")
-        members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
+        return drive(self._purging(settings))
+
+    async def apurge(self, **settings: Unpack[PurgeSettings]) -> PurgeReceipt:
+        """`purge` for async code."""
+        return await adrive(self._purging(settings))
+
+    def _purging(self, settings: PurgeSettings) -> Flow[PurgeReceipt]:
+        purge = purge_for(self.routes, settings)
         # It replays what the shared tier does not confirm.
         self._lifecycle.ensure_running()
-        return drive(purge(self._engine, members, everything))
-
-    async def apurge(
-        self,
-        *,
-        tags: str | Iterable[str] | None = None,
-        urls: str | Iterable[str] | None = None,
-        route: str | Iterable[str] | None = None,
-        everything: bool = False,
-    ) -> PurgeReceipt:
-        """`purge` for async code."""
-        members = members_for(self.routes, tags=tags, urls=urls, route=route, everything=everything)
-        self._lifecycle.ensure_running()
-        return await adrive(purge(self._engine, members, everything))
+        if purge.settle:
+            self._lifecycle.repeat(purge.members, purge.everything, purge.settle)
+        return carry_out(self._engine, purge)
 
     # -- life --------------------------------------------------------------------------------------------------------
 

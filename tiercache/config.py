@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Final, Literal, TypedDict, Unpack, cast
 
 from tiercache.core.admission import FORWARDING
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
@@ -16,12 +16,14 @@ from tiercache.core.validation import (
     FLAG,
     SIZE,
     Kind,
+    Secret,
     Setting,
     Validated,
     above_zero,
     cookie_patterns,
     field_names,
     listing,
+    one_of,
     optional,
     redacted,
     whole,
@@ -57,6 +59,12 @@ def _url(value: Any) -> str | None:
     return value
 
 
+def _secret(value: Any) -> str:
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError
+    return Secret(value)
+
+
 def _forwarding(value: Any) -> str:
     if not isinstance(value, str) or value.lower() not in FORWARDING_HEADERS:
         raise ValueError
@@ -90,6 +98,26 @@ _ROWS = (
         _WAIT,
         "1s",
         "Longest that something purged elsewhere may still be served after the purge returned, in seconds.",
+    ),
+    Setting(
+        "on_lost_history",
+        one_of("dead", "stale"),
+        "dead",
+        "What becomes of stored responses when the shared tier has lost the end of its record of purges (a restart, a "
+        "failover): of no use, or used as stale within their stale_while_revalidate.",
+    ),
+    Setting(
+        "strong_wait",
+        _WAIT,
+        "250ms",
+        "Longest that a request waits for L2 where its rule asks for strong or session consistency, in seconds; then "
+        "the app is called.",
+    ),
+    Setting(
+        "session_secret",
+        optional(Kind("text of at least 16 characters, the same in every process", _secret)),
+        None,
+        'Signs what a client carries of its own purges; needed for consistency="session" with a shared tier.',
     ),
     Setting("purge_timeout", _WAIT, "2s", "Longest that a purge waits for L2 to confirm, in seconds."),
     Setting(
@@ -146,6 +174,9 @@ class CacheSettings(TypedDict, total=False):
     max_body: Size
     l2_budget: Duration
     staleness_bound: Duration
+    on_lost_history: Literal["dead", "stale"]
+    strong_wait: Duration
+    session_secret: str | None
     purge_timeout: Duration
     lease_wait: Duration
     pool_size: int
@@ -177,6 +208,9 @@ class Settings(Validated):
     max_body: int
     l2_budget: float
     staleness_bound: float
+    on_lost_history: Literal["dead", "stale"]
+    strong_wait: float
+    session_secret: str | None
     purge_timeout: float
     lease_wait: float
     pool_size: int
@@ -198,6 +232,9 @@ class Settings(Validated):
         if url is not None and not isinstance(url, str):
             # The value may hold a password, and its class says enough.
             raise ConfigError(f"{where}: url" if where else "url", type(url), self._table["url"].kind.accepted)
+        secret = settings.get("session_secret")
+        if isinstance(secret, str):
+            settings = {**settings, "session_secret": Secret(secret)}
         for name in settings:
             if name in _OF_ROUTES and name not in self._table:
                 raise ConfigError(

@@ -15,7 +15,7 @@ from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.validation import redacted
-from tiercache.engine import flows
+from tiercache.engine import flows, session
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
@@ -74,7 +74,7 @@ class WSGIRequest(Request):
         self.path = path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
-        self.isolated = False
+        self.current = self.isolated = False
         self.trusted = ()
         if watched.variables.isdisjoint(environ):
             self.special = (b"content-length",) if environ.get("CONTENT_LENGTH") else ()
@@ -169,6 +169,8 @@ class WSGIMiddleware:
             # Fresh objects for every answer: outer middleware edits them in place.
             start_response(status, headers.copy())
             return [entry.body]
+        if engine.sessions:
+            start_response = self._telling(request, start_response)
         if engine.passes_by(request):
             line = self._presenter.bypassing(request.bypass)
             if request.bypass == "method" and is_unsafe(request.method):
@@ -197,6 +199,20 @@ class WSGIMiddleware:
 
     def _reply(self, answer: Answer, request: Request, start_response: StartResponse) -> Iterable[bytes]:
         return send_reply(self._presenter.answer(answer, request, self._engine.clock()), start_response)
+
+    def _telling(self, request: Request, start_response: StartResponse) -> StartResponse:
+        """`start_response` for a response that tells the client of the purges that its request has caused."""
+        engine = self._engine
+        purges = session.watch()
+
+        def start_telling(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+            marks = session.lines(engine, purges, secure=request.scheme() == "https")
+            if marks:
+                raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+                headers = native(session.told(raw, marks, request.method))
+            return call(start_response, status, headers, exc_info)
+
+        return start_telling
 
     # -- requests in which the store takes no part -------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from tests.conformance.rows import (
 from tests.parity.faces import FACES, GUARD, HOST, ASGIFace, Asked, Face, Origin, Reply, Response
 from tests.servers import RedisServer
 from tiercache import TierCache
+from tiercache.core.server_time import ServerTime
 
 SETTINGS: dict[str, Any] = {"targets": ["CDN-Cache-Control"]}
 RULES: dict[str, dict[str, Any]] = {
@@ -79,11 +80,11 @@ class Server:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tier, name)
 
-    def sync(self, *arguments: Any) -> Any:
-        return self._tier.sync(*arguments)._replace(time=self._wall.wall())
+    def sync(self, *arguments: Any, **options: Any) -> Any:
+        return self._tier.sync(*arguments, **options)._replace(time=self._wall.wall())
 
-    async def asynchronise(self, *arguments: Any) -> Any:
-        return (await self._tier.asynchronise(*arguments))._replace(time=self._wall.wall())
+    async def asynchronise(self, *arguments: Any, **options: Any) -> Any:
+        return (await self._tier.asynchronise(*arguments, **options))._replace(time=self._wall.wall())
 
 
 class Script(Origin):
@@ -148,7 +149,7 @@ class Stage:
         engine.clock = engine.memory.timer = self.wall
         engine.unshareable._clock = engine.passing._clock = self.wall
         engine.wall = self.wall.wall
-        engine.unix_offset = self.wall.offset
+        engine.server_time = ServerTime(self.wall.offset)
         if shared:
             engine.shared = Server(engine.shared, self.wall)
         cache._lifecycle.ensure_running = lambda: None  # type: ignore[method-assign]

@@ -17,7 +17,8 @@ from itertools import count
 from typing import Any
 
 from tests.core.ledger_redis import Entry, Redis
-from tiercache.core.ledger import Ledger, Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.ledger import Ledger
+from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 
 BOUND = 1_000
 KEYS = {
@@ -199,7 +200,7 @@ class World:
             self.publish(message)
 
             def reply() -> None:
-                if process.ledger.answered(message):
+                if process.ledger.answered(message, self.clock(process)):
                     self.sync(index)
                 if purge in process.open:
                     process.open.remove(purge)
@@ -214,7 +215,7 @@ class World:
         for process in self.processes:
 
             def hear(process: Process = process) -> None:
-                if self.processes[process.index] is process and process.ledger.heard(message):
+                if self.processes[process.index] is process and process.ledger.heard(message, self.clock(process)):
                     self.seen["sync needed"] += 1
                     self.sync(process.index)
 
@@ -225,7 +226,7 @@ class World:
         process = self.processes[index]
         if process.open:
             purge = process.open.pop(0)
-            process.ledger.bar(purge.members, purge.everything)
+            process.ledger.bar(purge.members, purge.everything, self.clock(process))
             process.queued.append(purge)
             purge.told = self.now
             self.seen["unconfirmed"] += 1
@@ -240,7 +241,7 @@ class World:
                 self.publish(message)
 
                 def reply() -> None:
-                    if process.ledger.confirmed(item, message):
+                    if process.ledger.confirmed(item, message, self.clock(process)):
                         self.sync(index)
                     self._settle(process)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache.core.ledger import Message, SyncPage, SyncRequest
+from tiercache.core.records import Message, SyncPage, SyncRequest
 
 
 @dataclass(slots=True)
@@ -19,6 +19,9 @@ class Entry:
     began: float
     truly_began: int
     checked: int = -1
+
+    def outdate(self, at: float, *, history_lost: bool = False) -> None:
+        raise AssertionError("nothing is purged softly here")
 
     def from_l2(self) -> Entry:
         return Entry(self.key, self.epoch, self.number, self.tags, -1, -1e12, self.truly_began)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache.core.ledger import Ledger, Message, SyncPage
+from tiercache.core.ledger import Ledger
+from tiercache.core.records import Message, SyncPage
 
 
 @dataclass
@@ -16,6 +17,10 @@ class Entry:
     mark: int = -1
     began: float = 0.0
     checked: int = -1
+    outdated: Any = None
+
+    def outdate(self, at: float, *, history_lost: bool = False) -> None:
+        self.outdated = (at, history_lost)
 
 
 def message(number: int, *members: str, prev: int | None = None, floor: int = 0, epoch: str = "E") -> Message:

@@ -40,7 +40,7 @@ def test_it_is_what_the_ledger_asks_for() -> None:
     assert ledger.alive(made)
     assert made.checked == ledger.version
     for _ in range(4):
-        ledger.purge_locally(["h:t:a"])
+        ledger.purge_locally(["h:t:a"], False, 0.0)
     assert not ledger.alive(made)
 
 

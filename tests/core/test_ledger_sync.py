@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 
 from tests.core.ledger_values import Entry, attached, message, page
-from tiercache.core.ledger import Ledger, Stamp, SyncRequest
+from tiercache.core.ledger import Ledger
+from tiercache.core.records import Stamp, SyncRequest
 
 
 class TestSync:
@@ -43,7 +44,7 @@ class TestSync:
         assert ledger.trusted_until == 101.0
         assert not ledger.alive(Entry(number=1))
         request = ledger.sync_request(request.sent)
-        assert request == SyncRequest("E", 3, 200.0)
+        assert request == SyncRequest("E", 3, 200.0, 1)
         assert ledger.synced(request, page(9, ("h:t:b", 9)))
         assert ledger.trusted_until == 201.0
         assert not ledger.alive(Entry(number=8, tags=("t:b",)))
@@ -53,14 +54,14 @@ class TestSync:
         """Number 2 raised `a` again, so the page that ends with 1 does not have it, and the next one will."""
         ledger = attached(0)
         ledger.synced(ledger.sync_request(100.0), page(2, ("h:t:b", 1), last=1, complete=False))
-        assert ledger.heard(message(1, "h:t:a", "h:t:b")) is False
+        assert ledger.heard(message(1, "h:t:a", "h:t:b"), 0.0) is False
         assert not ledger.alive(Entry(number=0))
 
     def test_messages_heard_meanwhile_are_not_undone(self) -> None:
         ledger = attached(4)
         request = ledger.sync_request(101.0)
-        ledger.heard(message(5, "h:t:a"))
-        ledger.heard(message(6, "h:t:a"))
+        ledger.heard(message(5, "h:t:a"), 0.0)
+        ledger.heard(message(6, "h:t:a"), 0.0)
         assert ledger.synced(request, page(5, ("h:t:a", 5)))
         assert not ledger.alive(Entry(number=5))
         assert ledger.stamp().number == 6
@@ -89,7 +90,7 @@ class TestSync:
         ledger = attached(4)
         request = ledger.sync_request(101.0)
         ledger.synced(request, page(9, ("h:t:a", 3), epoch="F", last=3, complete=False))
-        assert ledger.heard(message(10, "h:t:a", epoch="F")) is True
+        assert ledger.heard(message(10, "h:t:a", epoch="F"), 0.0) is True
         assert ledger.synced(ledger.sync_request(101.0), page(9, epoch="F"))
         assert not ledger.alive(Entry(epoch="F", number=9))
 
@@ -124,10 +125,10 @@ class TestSync:
     def test_the_version_never_goes_back(self) -> None:
         ledger, versions = attached(4), []
         for step in (
-            lambda: ledger.heard(message(5, "h:t:a")),
-            lambda: ledger.bar(["h:t:b"]),
+            lambda: ledger.heard(message(5, "h:t:a"), 0.0),
+            lambda: ledger.bar(["h:t:b"], False, 0.0),
             lambda: ledger.synced(ledger.sync_request(1.0), page(1, epoch="F")),
-            lambda: ledger.heard(message(2, "h:t:a", epoch="F")),
+            lambda: ledger.heard(message(2, "h:t:a", epoch="F"), 0.0),
             lambda: ledger.synced(ledger.sync_request(1.0), page(3, ("h:t:c", 3), epoch="F")),
             ledger.after_fork,
         ):
@@ -158,12 +159,12 @@ class TestIsolation:
 def test_a_forked_child_can_write_and_looks_again() -> None:
     ledger, entry = attached(4), Entry(number=4)
     ledger.alive(entry)
-    ledger.bar(["h:t:b"])
+    ledger.bar(["h:t:b"], False, 0.0)
     ledger._lock.acquire()
     ledger.after_fork()
     assert ledger.trusted_until == -inf
     assert entry.checked != ledger.version
-    assert ledger.heard(message(5, "h:t:a")) is False
+    assert ledger.heard(message(5, "h:t:a"), 0.0) is False
     assert ledger.pending()
 
 

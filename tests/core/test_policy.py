@@ -23,6 +23,7 @@ EXPLICIT: dict[str, Any] = {
     "drop_cookies": ["seen"],
     "ttl_by_status": {404: "10s", "410": 60},
     "isolated_ttl": 0,
+    "consistency": "strong",
     "max_body": "2MiB",
     "invalidates": ["catalog"],
     "stale_while_revalidate": "1m",
@@ -45,13 +46,14 @@ PARSED: dict[str, Any] = {
     "drop_cookies": ("seen",),
     "ttl_by_status": {404: 10.0, 410: 60.0},
     "isolated_ttl": 0.0,
+    "consistency": "strong",
     "max_body": 2 * 2**20,
     "invalidates": ("catalog",),
     "stale_while_revalidate": 60.0,
     "stale_if_error": 3600.0,
     "normalize": ("accept-encoding",),
 }
-EARLY = ("query", "headers", "cookies", "invalidates", "client_directives", "normalize")
+EARLY = ("query", "headers", "cookies", "consistency", "invalidates", "client_directives", "normalize")
 LATE = [row.name for row in Policy.settings() if row.name not in EARLY]
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tiercache.core.ledger import Stamp
 from tiercache.core.policy import Policy
+from tiercache.core.records import Stamp
 from tiercache.engine.declare import declares
 from tiercache.engine.fill import Fill, enter, leave
 from tiercache.errors import ConfigError

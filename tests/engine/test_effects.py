@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.servers import RedisServer, free_port
-from tiercache.core.ledger import Stamp, SyncRequest
+from tiercache.core.records import Stamp, SyncRequest
 from tiercache.engine.effects import Effect, Fetch, Invalidate, Keep, Sync, Wait, adrive, drive
 from tiercache.engine.flights import RELEASED, Flights
 from tiercache.errors import TierUnavailable
@@ -149,14 +149,14 @@ async def test_what_one_driver_does_the_other_one_sees(tier: RedisTier) -> None:
         assert drive(one(Fetch(tier, name, far()))) == value
         assert await adrive(one(Fetch(tier, name, far()))) == value
     asked = SyncRequest("none", 0, 0.0)
-    epoch = drive(one(Sync(tier, asked, "me", far()))).epoch
-    assert (await adrive(one(Sync(tier, asked, "me", far())))).epoch == epoch
+    epoch = drive(one(Sync(tier, asked, "me", far(), 1.0))).epoch
+    assert (await adrive(one(Sync(tier, asked, "me", far(), 1.0)))).epoch == epoch
     seen = Stamp(epoch, 0)
     (first,) = drive(one(Invalidate(tier, ["h:t:a"], False, far(), seen)))
     (second,) = await adrive(one(Invalidate(tier, [], True, far(), seen)))
     assert (first.number, first.members, first.floor) == (1, ("h:t:a",), 0)
     assert (second.number, second.members, second.floor) == (2, (), 2)
-    page = await adrive(one(Sync(tier, SyncRequest(epoch, 0, 0.0), "me", far())))
+    page = await adrive(one(Sync(tier, SyncRequest(epoch, 0, 0.0), "me", far(), 1.0)))
     assert (page.head, page.floor, page.complete) == (2, 2, True)
 
 
@@ -167,7 +167,7 @@ def test_a_tier_that_is_away_is_the_error_of_a_tier(driven: Driver, kind: str) -
         "fetch": lambda: Fetch(tier, "a", far()),
         "keep": lambda: Keep(tier, "a", b"", 1, far()),
         "invalidate": lambda: Invalidate(tier, ["h:t:a"], False, far(), Stamp("e", 0)),
-        "sync": lambda: Sync(tier, SyncRequest("e", 0, 0.0), "me", far()),
+        "sync": lambda: Sync(tier, SyncRequest("e", 0, 0.0), "me", far(), 1.0),
     }
     with pytest.raises(TierUnavailable):
         driven(one(effects[kind]()))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_wsgi import app_with, serve
 from tiercache import ConfigError, TierCache, no_store, tag, ttl
-from tiercache.core.ledger import Stamp
+from tiercache.core.records import Stamp
 from tiercache.engine.fill import Fill, current_fill, enter, leave
 
 

@@ -6,10 +6,9 @@ import pytest
 
 from tiercache import ConfigError, PurgeError, PurgeReceipt, TierCache
 from tiercache.core.routes import Route, RouteTable
-from tiercache.engine.purging import members_for
+from tiercache.engine.purging import purge_for
 
 ROUTES = RouteTable([Route("/products/{id}"), Route("/dashboard")])
-NOTHING: dict[str, Any] = {"tags": None, "urls": None, "route": None, "everything": False}
 
 
 @pytest.mark.parametrize(
@@ -23,16 +22,33 @@ NOTHING: dict[str, Any] = {"tags": None, "urls": None, "route": None, "everythin
         ({"urls": "https://shop.example"}, ["u:https://shop.example/?"]),
         ({"route": "/dashboard"}, ["r:/dashboard"]),
         ({"route": ["/dashboard", "/products/{id}"]}, ["r:/dashboard", "r:/products/{id}"]),
-        ({"everything": True}, []),
         ({"tags": "a", "urls": "/x", "route": "/dashboard"}, ["t:a", "p:/x", "r:/dashboard"]),
     ],
 )
 def test_what_a_purge_names(named: dict[str, Any], members: list[str]) -> None:
-    assert members_for(ROUTES, **{**NOTHING, **named}) == members
+    purge = purge_for(ROUTES, named)  # type: ignore[arg-type]
+    assert purge.named == tuple(members)
+    assert purge.members == tuple("h:" + member for member in members)
+
+
+@pytest.mark.parametrize(
+    ("settings", "members", "everything"),
+    [
+        ({"prefix": "/products/"}, ("b:p:/products/",), False),
+        ({"glob": ["/a/*", "**.json"], "tags": "x"}, ("h:t:x", "b:g:/a/*", "b:g:**.json"), False),
+        ({"tags": "a", "urls": "/x", "soft": True}, ("s:t:a", "s:p:/x"), False),
+        ({"everything": True}, (), True),
+        ({"everything": True, "tags": "a"}, (), True),
+        ({"everything": True, "soft": True}, ("s:*",), False),
+    ],
+)
+def test_what_it_raises_in_the_ledger(settings: Any, members: tuple[str, ...], everything: bool) -> None:
+    purge = purge_for(ROUTES, settings)
+    assert (purge.members, purge.everything) == (members, everything)
 
 
 def test_a_path_is_meant_encoded_or_not() -> None:
-    assert {"p:/caf%C3%A9", "p:/café"} <= set(members_for(ROUTES, **{**NOTHING, "urls": "/caf%C3%A9"}))
+    assert {"p:/caf%C3%A9", "p:/café"} <= set(purge_for(ROUTES, {"urls": "/caf%C3%A9"}).named)
 
 
 @pytest.mark.parametrize(
@@ -46,11 +62,19 @@ def test_a_path_is_meant_encoded_or_not() -> None:
         ({"urls": "/products/1?x=1"}, "purge: urls"),
         ({"urls": "ftp://shop.example/a"}, "purge: urls"),
         ({"route": "/nowhere"}, "purge: route"),
+        ({"prefix": "products/"}, "purge: prefix"),
+        ({"prefix": "*"}, "purge: prefix"),
+        ({"glob": "products/*"}, "purge: glob"),
+        ({"glob": "/products/*", "soft": True}, "purge: glob"),
+        ({"tag": "a"}, "purge: tag"),
+        ({"tags": "a", "soft": "yes"}, "purge: soft"),
+        ({"tags": "a", "wait": 1}, "purge: wait"),
+        ({"tags": "a", "settle": "soon"}, "purge: settle"),
     ],
 )
 def test_what_is_refused(named: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        members_for(ROUTES, **{**NOTHING, **named})
+        purge_for(ROUTES, named)  # type: ignore[arg-type]
     assert raised.value.setting == setting
 
 

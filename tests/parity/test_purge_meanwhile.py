@@ -69,7 +69,7 @@ def test_a_purge_before_the_app_is_asked(world: World, monkeypatch: pytest.Monke
 
     def late(self: Any) -> Any:
         monkeypatch.setattr(type(ledger), "stamp", plain)
-        face.cache._engine.ledger.purge_locally(["h:t:product:1"])
+        face.cache._engine.ledger.purge_locally(["h:t:product:1"], False, 0.0)
         return plain(self)
 
     monkeypatch.setattr(type(ledger), "stamp", late)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tiercache.core.ledger import SyncRequest
+from tiercache.core.records import SyncRequest
 
 NOTHING = SyncRequest("", 0, 0.0)
 

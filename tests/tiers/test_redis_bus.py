@@ -31,7 +31,7 @@ class TestSubscription:
     def test_many_at_once_keep_their_order(self, tier: RedisTier) -> None:
         subscription = tier.listen()
         sent = tier.purge([f"h:{i}" for i in range(3_500)], False, soon())
-        assert [subscription.wait(20) for _ in range(4)] == sent
+        assert [subscription.wait(20) for _ in range(4)] == [m._replace(previous=()) for m in sent]
 
     def test_a_message_in_pieces(self, redis_server: RedisServer, open_tier: Callable[..., RedisTier]) -> None:
         rest: list[bytes] = []
@@ -49,7 +49,7 @@ class TestSubscription:
             proxy.on_reply = lambda data: rest[0] + data
             # Anything that the server says next carries the rest along.
             subscription._ask(soon())
-            assert subscription.wait(20) == sent
+            assert subscription.wait(20) == sent._replace(previous=())
             subscription.close()
 
     def test_something_else_on_the_bus(self, tier: RedisTier, client: redis.Redis) -> None:
@@ -58,7 +58,7 @@ class TestSubscription:
         with pytest.raises(TierRejected):
             subscription.wait(20)
         (sent,) = tier.purge(["h:a"], False, soon())
-        assert subscription.wait(20) == sent
+        assert subscription.wait(20) == sent._replace(previous=())
 
     def test_being_cut_off(self, redis_server: RedisServer, open_tier: Callable[..., RedisTier]) -> None:
         with Proxy(redis_server.port) as proxy:

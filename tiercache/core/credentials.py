@@ -185,6 +185,8 @@ IDENTITY: Final = b":identity"
 a client certificate, `REMOTE_USER`. No field can have this name."""
 
 IGNORED_COOKIES: Final = (
+    # What clients carry of their own purges (tiercache.core.session_mark)
+    "tiercache-session",
     # Google Analytics, Ads, Tag Manager
     "_ga",
     "_ga_*",

@@ -13,7 +13,8 @@ from tiercache.core.messages import StoredResponse
 
 
 class Entry:
-    """One stored response in L1. Only `checked` and `wire` change after it was made, and each by one assignment."""
+    """One stored response in L1. After it was made only `checked` and `wire` change, each by one assignment, and the
+    moments at which it stops being of use, which come nearer when it is outdated."""
 
     __slots__ = (
         "began",
@@ -68,6 +69,20 @@ class Entry:
         """The version of the ledger at which it was last found alive."""
         self.wire: tuple[int, Any] = (-1, None)
         """(age in seconds, what the face sends at that age): made once a second, not once a hit."""
+
+    def outdate(self, at: float, *, history_lost: bool = False) -> None:
+        """Count as stale from `at` on, as if the lifetime had ended then. With `history_lost`, nothing but the time for
+        which it may be served while it is revalidated is left of it.
+
+        Moments only move forward to the present, so that threads that do this at once agree.
+        """
+        response = self.response
+        self.fresh_until = fresh_until = min(self.fresh_until, at)
+        self.refresh_until = min(self.refresh_until, fresh_until + response.stale_while_revalidate)
+        self.error_until = min(self.error_until, fresh_until + response.stale_if_error)
+        if history_lost:
+            self.keep_until = min(self.keep_until, self.refresh_until)
+            self.error_until = min(self.error_until, self.refresh_until)
 
 
 class Variants:

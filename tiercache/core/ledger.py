@@ -4,8 +4,9 @@ An invalidation is a record with a number. Every stored response carries the sta
 fill *began*; the reader compares it with its own mirror of the ledger. Pub/sub is only the fast way to hear of a
 record, a sync is the sure one, and trust runs out D seconds after the last good sync was *sent*.
 
-An entry is dead when its epoch is not the mirror's, when one of its tags has a higher number, or when its number is
-below the floor; and it is barred while a purge of this process that the shared tier has not confirmed covers it.
+An entry is dead when its epoch is not the mirror's, when one of its tags has a higher number, when a ban of its path
+has one, or when its number is below the floor; and it is barred while a purge of this process that the shared tier
+has not confirmed covers it. A soft purge makes it stale instead.
 
 Readers take no lock. What kills an entry moves in one direction only, from a bar to a member's number to the floor,
 and is written at its new place before it leaves the old one; a reader looks in that same direction, so that it meets
@@ -22,140 +23,29 @@ import threading
 from collections.abc import Iterable
 from itertools import islice
 from math import inf
-from typing import NamedTuple, Protocol
 
-LOCAL = "local"
+from tiercache.core.bans import Bans
+from tiercache.core.history import History
+from tiercache.core.records import (
+    BAN,
+    BATCH,
+    HARD,
+    SOFT,
+    SOFT_EVERYTHING,
+    Message,
+    Stamp,
+    Stamped,
+    SyncPage,
+    SyncRequest,
+    Unconfirmed,
+)
 
-HARD = "h:"
-"""Prefix of the member that holds the last hard purge of a tag."""
-BATCH = 1_000
-"""Members that one number may carry."""
 LOCAL_LIMIT = 200_000
 """Members kept of a history that this process numbers itself; past it the oldest go and the floor rises."""
 PENDING_LIMIT = 100_000
 """Members kept of purges that await the shared tier; past it they become one purge of everything."""
 
 _EVERYTHING = "*"
-_PRUNE_MIN = 1_024
-
-
-class Stamp(NamedTuple):
-    """Where in which history a fill began."""
-
-    epoch: str
-    number: int
-
-
-class Message(NamedTuple):
-    """One invalidation as published, and as answered to the process that asked for it (then it counts as heard)."""
-
-    epoch: str
-    number: int
-    """This invalidation."""
-    prev: int
-    """The head before it: a reader whose `seq` is another has missed something."""
-    floor: int
-    members: tuple[str, ...]
-    """Ledger members raised to `number`, e.g. `h:t:product:7`. Empty where only the floor rose."""
-
-
-class SyncPage(NamedTuple):
-    """One page of the answer to a sync: whole numbers only, in rising order."""
-
-    epoch: str
-    head: int
-    floor: int
-    time: float
-    """Unix time of the shared tier, seconds."""
-    records: tuple[tuple[str, int], ...]
-    """(member, number) with number above max(seen, floor)."""
-    last: int
-    """Every surviving record up to and including this number has been sent once this page is applied."""
-    complete: bool
-    """False: ask again with `seen = (epoch, last)`."""
-
-
-class SyncRequest(NamedTuple):
-    """What a sync tells the shared tier, and when it was sent."""
-
-    epoch: str
-    seen: int
-    sent: float
-    """On this process's own clock, before the first attempt: trust runs from here."""
-
-
-class Unconfirmed(NamedTuple):
-    """One purge to replay once the shared tier answers; several earlier ones may be merged into it."""
-
-    members: tuple[str, ...]
-    everything: bool
-    mark: int
-    """Bars set up to this mark are covered by it."""
-
-
-class Stamped(Protocol):
-    """What the ledger asks of an entry."""
-
-    @property
-    def epoch(self) -> str: ...
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Without the kind: `t:product:7`, not `h:t:product:7`."""
-
-    @property
-    def mark(self) -> int:
-        """`Ledger.mark` when the fill began in this process; -1 for what came from a shared tier."""
-
-    @property
-    def began(self) -> float:
-        """When the fill began, on this process's own clock, seconds."""
-
-    checked: int
-    """The version at which it was last seen alive; -1 before."""
-
-
-class _View:
-    """One history as far as it is known: an epoch keeps its object, and another epoch gets another one."""
-
-    __slots__ = ("epoch", "floor", "members", "paged", "prune_at", "seq")
-
-    def __init__(self, epoch: str) -> None:
-        self.epoch = epoch
-        self.seq = 0
-        """Everything that any number up to this one did is here."""
-        self.paged = 0
-        """What an unfinished sync has brought: the records whose *last* number is up to this one. Not yet `seq`, since
-        a member of such a number that was raised again comes on a later page."""
-        self.floor = 0
-        self.members: dict[str, int] = {}
-        self.prune_at = _PRUNE_MIN
-
-    def merge(self, records: Iterable[tuple[str, int]], floor: int) -> bool:
-        """Raise members and floor to what is given; whether anything rose."""
-        changed = floor > self.floor
-        if changed:
-            self.floor = floor
-        floor = self.floor
-        members = self.members
-        for member, number in records:
-            # Messages overtake each other: a lower number that comes later must not undo a higher one.
-            if number > floor and number > members.get(member, 0):
-                members[member] = number
-                changed = True
-        if len(members) > self.prune_at:
-            self.prune()
-        return changed
-
-    def prune(self) -> None:
-        # Only after the floor is up, which kills all that these members killed. Done at doubled sizes only:
-        # where every purge trims one record, a pass for each rise of the floor would cost more than the purge.
-        floor = self.floor
-        self.members = {member: number for member, number in self.members.items() if number > floor}
-        self.prune_at = max(_PRUNE_MIN, 2 * len(self.members))
 
 
 class Ledger:
@@ -163,10 +53,11 @@ class Ledger:
 
     `bound` is the staleness bound D in seconds. With `shared=False` there is no shared tier: the process numbers its
     own purges under `epoch` and trusts itself for ever. With `shared=True` it starts untrusted, under an `epoch` of
-    its own, until the first sync is complete.
+    its own, until the first sync is complete. With `keep_lost=True` the entries of a history whose end was lost may
+    still be used, as stale, while they are revalidated; without, they are dead.
 
     Reading (`stamp`, `alive`, `isolated_ok` and the attributes) takes no lock and never waits; everything that
-    writes may be called from any thread.
+    writes may be called from any thread. `now` is a moment of this process's own clock, in seconds.
     """
 
     version: int
@@ -178,16 +69,21 @@ class Ledger:
     mark: int
     """Rises with every bar; a fill that begins notes it."""
 
-    def __init__(self, *, bound: float, epoch: str, shared: bool) -> None:
+    def __init__(self, *, bound: float, epoch: str, shared: bool, keep_lost: bool = False) -> None:
         self.bound = bound
         self.shared = shared
+        self.keep_lost = keep_lost
         self.version = 0
         self.trusted_until = -inf if shared else inf
         self.last_good_sync = -inf
         self.mark = 0
-        self._view = _View(epoch)
-        self._incoming: _View | None = None
+        self._view = History(epoch)
+        self._incoming: History | None = None
         self._bars: dict[str, int] = {}
+        self._bans = Bans()
+        """The bans among the bars, by mark."""
+        self._barred_at: dict[str, float] = {}
+        """When the soft purges among the bars were asked for."""
         self._lock = threading.Lock()
 
     # Reading
@@ -198,33 +94,54 @@ class Ledger:
         return Stamp(view.epoch, view.seq)
 
     def alive(self, entry: Stamped) -> bool:
-        """Whether no purge known here covers the entry; if so, `entry.checked` is the version that said so.
+        """Whether no hard purge known here covers the entry; if so, `entry.checked` is the version that said so.
 
-        Says nothing about trust: what this process has not heard of cannot kill.
+        What a soft purge covers is outdated first. Says nothing about trust: what this process has not heard of
+        cannot kill.
         """
         # First, so that a change made while we look leaves a version that does not match what we store.
         version = self.version
-        tags = entry.tags
         # Bars before the view, members before the floor: see the direction at the top of this file.
-        bars = self._bars
-        if bars:
-            mark = entry.mark
-            if mark < bars.get(_EVERYTHING, -1):
-                return False
-            for tag in tags:
-                if mark < bars.get(HARD + tag, -1):
-                    return False
+        if self._bars and self._barred(entry):
+            return False
         view = self._view
+        tags, number = entry.tags, entry.number
         if entry.epoch != view.epoch:
-            return False
-        number = entry.number
-        members = view.members
-        for tag in tags:
-            if members.get(HARD + tag, 0) > number:
+            if not self._alive_before(entry, view):
                 return False
-        if number < view.floor:
-            return False
+        else:
+            if view.kills(tags, number):
+                return False
+            since = view.outdates(tags, number)
+            if since is not None:
+                entry.outdate(since)
         entry.checked = version
+        return True
+
+    def _barred(self, entry: Stamped) -> bool:
+        bars, mark = self._bars, entry.mark
+        if mark < bars.get(_EVERYTHING, -1):
+            return True
+        for tag in entry.tags:
+            if mark < bars.get(HARD + tag, -1):
+                return True
+            if tag[:2] == "p:" and mark < self._bans.last(tag[2:]):
+                return True
+        if self._barred_at:
+            for member in (SOFT_EVERYTHING, *[SOFT + tag for tag in entry.tags]):
+                if mark < bars.get(member, -1):
+                    entry.outdate(self._barred_at.get(member, 0.0))
+        return False
+
+    def _alive_before(self, entry: Stamped, view: History) -> bool:
+        """Whether an entry of the history that was lost may be used as stale: no record of either is against it."""
+        before = view.before
+        if before is None or entry.epoch != before.epoch:
+            return False
+        # Of the new history any record counts: the fill began before it.
+        if before.kills(entry.tags, entry.number) or view.kills(entry.tags, 0):
+            return False
+        entry.outdate(view.lost_at, history_lost=True)
         return True
 
     def isolated_ok(self, entry: Stamped, now: float, isolated_ttl: float) -> bool:
@@ -233,38 +150,44 @@ class Ledger:
         """
         return entry.mark >= 0 and now < max(self.last_good_sync, entry.began) + isolated_ttl
 
+    def reached(self, stamp: Stamp) -> bool:
+        """Whether all that this stamp stands for is known here."""
+        view = self._view
+        return stamp.epoch == view.epoch and stamp.number <= view.seq
+
     # Following the shared tier
 
-    def heard(self, message: Message) -> bool:
-        """Apply a message as published. True: something was missed or the epoch is another; sync now."""
+    def heard(self, message: Message, now: float) -> bool:
+        """Apply a message as published. True: something was missed, the epoch is another, or somebody waits to know
+        that it was heard; sync now."""
         with self._lock:
-            return self._heard(message)
+            return self._heard(message, now) or message.ack
 
-    def _heard(self, message: Message) -> bool:
+    def _heard(self, message: Message, now: float) -> bool:
         view = self._view
         if message.epoch != view.epoch:
             incoming = self._incoming
             if incoming is not None and incoming.epoch == message.epoch:
-                self._apply(incoming, message)
+                self._apply(incoming, message, now)
             return True
         if message.number <= view.seq:
             return False
         seq = view.seq
         # `version` after the members: a reader that sees the new version must find what it stands for. A message that
         # comes over a gap kills at once all the same; only `seq` waits for what is missing.
-        if self._apply(view, message):
+        if self._apply(view, message, now):
             self.version += 1
         return message.prev != seq
 
-    def _apply(self, view: _View, message: Message) -> bool:
+    def _apply(self, view: History, message: Message, now: float) -> bool:
         number = message.number
-        changed = view.merge([(member, number) for member in message.members], message.floor)
+        changed = view.merge([(member, number) for member in message.members], message.floor, now)
         # After the members: a stamp with this number says that the fill began when they were already raised.
         if message.prev == view.seq:
             view.seq = number
         return changed
 
-    def answered(self, message: Message) -> bool:
+    def answered(self, message: Message, now: float) -> bool:
         """Apply the reply to this process's own purge. True: sync now.
 
         Counts as a message heard. A reply of another epoch than the mirror's cannot be compared with what is stored
@@ -273,8 +196,8 @@ class Ledger:
         """
         with self._lock:
             if message.epoch != self._view.epoch:
-                self._bar(message.members, message.floor >= message.number)
-            return self._heard(message)
+                self._bar(message.members, message.floor >= message.number, now)
+            return self._heard(message, now)
 
     def sync_request(self, sent: float) -> SyncRequest:
         """What to ask the shared tier for. `sent`: this process's clock before the first attempt.
@@ -284,7 +207,8 @@ class Ledger:
         with self._lock:
             # An attach that broke off half way goes on from its last page.
             view = self._incoming or self._view
-            return SyncRequest(view.epoch, max(view.seq, view.paged), sent)
+            applied = view.seq if self._incoming is None else 0
+            return SyncRequest(view.epoch, max(view.seq, view.paged), sent, applied)
 
     def synced(self, request: SyncRequest, page: SyncPage) -> bool:
         """Apply one page. True: complete, and trust runs until `request.sent + bound`.
@@ -303,16 +227,16 @@ class Ledger:
                     return False
             elif incoming is None or incoming.epoch != page.epoch:
                 self.trusted_until = -inf
-                incoming = self._incoming = _View(page.epoch)
+                incoming = self._incoming = History(page.epoch)
             target = view if incoming is None else incoming
             if request.epoch == target.epoch and request.seen > max(target.seq, target.paged):
                 return False  # it continues a copy of that history that has been given up
-            changed = target.merge(page.records, page.floor)
+            changed = target.merge(page.records, page.floor, request.sent)
             target.paged = max(target.paged, page.last)
             if page.complete:
                 target.seq = max(target.seq, page.head)
             if page.complete and target is not view:
-                self._view, self._incoming = target, None
+                self._succeed(target, request.sent)
                 changed = True
             if changed:
                 self.version += 1
@@ -324,37 +248,59 @@ class Ledger:
             self.trusted_until = max(self.trusted_until, request.sent + self.bound)
             return True
 
+    def _succeed(self, history: History, now: float) -> None:
+        """Go over to a history that is complete here."""
+        before = self._view
+        before.before = None
+        if self.keep_lost and self.last_good_sync > -inf:
+            history.before, history.lost_at = before, now
+        self._view, self._incoming = history, None
+
+    def distrust(self) -> None:
+        """End trust: this process no longer listens."""
+        if self.shared:
+            with self._lock:
+                self.trusted_until = -inf
+
     # Purging without the shared tier
 
-    def purge_locally(self, members: Iterable[str], everything: bool = False) -> Message:
+    def purge_locally(self, members: Iterable[str], everything: bool, now: float) -> Message:
         """Number and apply a purge where there is no shared tier; RuntimeError where there is one."""
         if self.shared:
             raise RuntimeError("the shared tier numbers the purges of this ledger")
         with self._lock:
             view = self._view
             prev, number = view.seq, view.seq + 1
-            message = Message(view.epoch, number, prev, number if everything else view.floor, tuple(members))
-            self._heard(message)
+            named = tuple(members)
+            previous = tuple([view.members.get(member, 0) for member in named])
+            message = Message(view.epoch, number, prev, number if everything else view.floor, named, False, previous)
+            self._heard(message, now)
             if len(view.members) > LOCAL_LIMIT:
                 # A tenth at once, so that the sorting is paid for rarely.
                 cut = sorted(view.members.values())[len(view.members) - LOCAL_LIMIT * 9 // 10 - 1]
-                view.merge((), cut)
+                view.merge((), cut, now)
                 view.prune()
                 self.version += 1
             return message
 
-    def bar(self, members: Iterable[str], everything: bool = False) -> None:
-        """Hold a purge that the shared tier has not confirmed: what carries these members is dead here, from whatever
-        tier, unless its fill began in this process after this call. Queued until `confirmed`.
+    def bar(self, members: Iterable[str], everything: bool, now: float) -> None:
+        """Hold a purge that the shared tier has not confirmed: what carries these members is dead here (stale, for
+        the soft ones), from whatever tier, unless its fill began in this process after this call. Queued until
+        `confirmed`.
         """
         with self._lock:
-            self._bar(members, everything)
+            self._bar(members, everything, now)
 
-    def _bar(self, members: Iterable[str], everything: bool) -> None:
+    def _bar(self, members: Iterable[str], everything: bool, now: float) -> None:
         mark = self.mark = self.mark + 1
         if not everything:
-            # In place and without removing first: a member barred before must not be free for an instant.
-            self._bars.update(dict.fromkeys(members, mark))
+            for member in members:
+                if member[:2] == SOFT:
+                    self._barred_at[member] = now
+                elif member[:2] == BAN:
+                    self._bans.add(member[2:], mark)
+                # In place and without removing first: a member barred before must not be free for an instant.
+                self._bars[member] = mark
             everything = len(self._bars) > PENDING_LIMIT
         if everything:
             self._bars = {_EVERYTHING: mark}
@@ -370,7 +316,7 @@ class Ledger:
             items.append(Unconfirmed(batch, False, mark))
         return tuple(items)
 
-    def confirmed(self, item: Unconfirmed, message: Message) -> bool:
+    def confirmed(self, item: Unconfirmed, message: Message, now: float) -> bool:
         """Apply the reply to a replayed purge and lift its bars. True: sync now.
 
         Sync before the replay: a reply of another epoch than the mirror's lifts nothing, and the item stays pending.
@@ -378,14 +324,22 @@ class Ledger:
         with self._lock:
             current = message.epoch == self._view.epoch
             # Before the bars go: an entry must find one or the other.
-            missed = self._heard(message)
+            missed = self._heard(message, now)
             if current:
-                bars = self._bars
                 for member in (_EVERYTHING,) if item.everything else item.members:
                     # A later bar of the same member was not part of what has been replayed.
-                    if bars.get(member, inf) <= item.mark:
-                        del bars[member]
+                    if self._bars.get(member, inf) <= item.mark:
+                        self._lift(member)
             return missed
+
+    def _lift(self, member: str) -> None:
+        del self._bars[member]
+        if not self._bars:
+            self._bans, self._barred_at = Bans(), {}
+        elif member[:2] == BAN:
+            self._bans.discard(member[2:])
+        else:
+            self._barred_at.pop(member, None)
 
     def after_fork(self) -> None:
         """Make the copy in a forked child usable: a writer of the parent may have been stopped half way."""

@@ -25,6 +25,7 @@ class Request:
         "bypass",
         "conditional",
         "credential",
+        "current",
         "directives",
         "isolated",
         "key",
@@ -51,6 +52,8 @@ class Request:
     """The kind of credential that the request carries (`cookie`, `authorization`, …); empty for none."""
     conditional: str
     """`condition` or `range` where the request asks for less than the whole response, else empty."""
+    current: bool
+    """This process knows of every purge that the rule's `consistency` asks it to know of before it answers."""
     isolated: bool
     """It was answered from this process's own fills, past trust in what others have purged."""
     directives: Any

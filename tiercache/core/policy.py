@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Final, Literal, Self, TypedDict, Unpack, cast
 
 from tiercache.core.policy_kinds import (
     NEVER_STORED,
@@ -50,6 +50,10 @@ def parse_size(setting: str, value: object) -> int:
     """A size as users write it, in bytes; `ConfigError` naming `setting` if it is none."""
     return int(SIZE(setting, value))
 
+
+BOUNDED: Final = "bounded"
+STRONG: Final = "strong"
+SESSION: Final = "session"
 
 _ROWS = (
     Setting("cache", FLAG, True, "Whether responses are stored at all; False leaves every request to the app."),
@@ -107,6 +111,14 @@ _ROWS = (
         "10s",
         "How long L1 may go on answering when the shared tier cannot be reached, in seconds; 0: not at all.",
     ),
+    Setting(
+        "consistency",
+        one_of(BOUNDED, STRONG, SESSION),
+        BOUNDED,
+        "What an answer from the store must know of: purges up to the staleness bound before it; every purge that had "
+        "returned when the request came (asks the shared tier each time); or the client's own.",
+        early=True,
+    ),
     Setting("max_body", optional(above_zero(SIZE)), None, "Largest body to store, in bytes; None: as for the cache."),
     Setting(
         "invalidates", TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds.", early=True
@@ -154,6 +166,7 @@ _ROWS = (
     ),
 )
 _DERIVED = (
+    "attentive",
     "cookie_names",
     "drop_names",
     "header_list",
@@ -184,6 +197,7 @@ class PolicySettings(TypedDict, total=False):
     drop_cookies: Collection[str]
     ttl_by_status: Mapping[int, Duration] | Mapping[str, Duration]
     isolated_ttl: Duration
+    consistency: Literal["bounded", "strong", "session"]
     max_body: Size | None
     invalidates: Collection[str]
     stale_while_revalidate: Duration | None
@@ -217,6 +231,7 @@ class Policy(Validated):
     drop_cookies: tuple[str, ...]
     ttl_by_status: Mapping[int, float]
     isolated_ttl: float
+    consistency: Literal["bounded", "strong", "session"]
     max_body: int | None
     invalidates: tuple[str, ...]
     stale_while_revalidate: float | None
@@ -226,6 +241,8 @@ class Policy(Validated):
     normalize: tuple[str, ...]
     heuristic: float | None
 
+    attentive: bool
+    """Whether a request is to be looked at more closely than its key, before L1 answers it."""
     l1: bool
     l2: bool
     """Whether the tier is used: both False where nothing is cached."""
@@ -249,6 +266,7 @@ class Policy(Validated):
         super()._set(values, given)
         query, cookies = (value if isinstance(value, tuple) else () for value in (self.query, self.cookies))
         derived = {
+            "attentive": self.client_directives or self.consistency != BOUNDED,
             "l1": self.cache and "l1" in self.tiers,
             "l2": self.cache and "l2" in self.tiers,
             "picks": ascii((self.query, self.headers, cookies)).encode(),

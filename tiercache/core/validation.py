@@ -226,8 +226,19 @@ def words_or_names(word: str, what: str, *, cookies: bool = False) -> Kind:
     return optional(listing(f"{word!r}, or a list of at least one {what} name", item, empty=False, words=(word,)))
 
 
+class Secret(str):
+    """Text that is never shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 def redacted(value: object) -> object:
     """The value as it may be shown: what looks like a URL loses its user and password."""
+    if isinstance(value, Secret):
+        return value
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     return re.sub(r"(://)\S*@", r"\1***@", value) if isinstance(value, str) else value

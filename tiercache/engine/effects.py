@@ -14,8 +14,8 @@ from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import tiercache.engine.flights as flights
-from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
-from tiercache.engine.ports import SharedStore
+from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
+from tiercache.engine.ports import SharedStore, Subscription
 
 R = TypeVar("R")
 
@@ -28,10 +28,17 @@ class Effect(Protocol):
     async def arun(self) -> Any: ...
 
 
+class Blocking(Protocol):
+    """One request to the world that only a thread may make."""
+
+    def run(self) -> Any: ...
+
+
 Flow = Generator[Effect, Any, R]
+ThreadFlow = Generator[Blocking, Any, R]
 
 
-def drive(flow: Flow[R]) -> R:
+def drive(flow: ThreadFlow[R]) -> R:
     """Run a flow in this thread."""
     try:
         effect = next(flow)
@@ -94,36 +101,123 @@ class Keep:
 
 
 class Invalidate:
-    """Write one invalidation into the shared ledger; `seen` is how far this process has read it."""
+    """Write one invalidation into the shared ledger; `seen` is how far this process has read it. With `ack`, whoever
+    hears of it is to sync at once."""
 
-    __slots__ = ("deadline", "everything", "members", "seen", "store")
+    __slots__ = ("ack", "deadline", "everything", "members", "seen", "store")
 
     def __init__(
-        self, store: SharedStore, members: Sequence[str], everything: bool, deadline: float, seen: Stamp
+        self,
+        store: SharedStore,
+        members: Sequence[str],
+        everything: bool,
+        deadline: float,
+        seen: Stamp,
+        *,
+        ack: bool = False,
     ) -> None:
         self.store, self.members, self.everything, self.deadline = store, members, everything, deadline
-        self.seen = seen
+        self.seen, self.ack = seen, ack
 
     def run(self) -> list[Message]:
-        return self.store.purge(self.members, self.everything, self.deadline, self.seen)
+        return self.store.purge(self.members, self.everything, self.deadline, self.seen, ack=self.ack)
 
     async def arun(self) -> list[Message]:
-        return await self.store.apurge(self.members, self.everything, self.deadline, self.seen)
+        return await self.store.apurge(self.members, self.everything, self.deadline, self.seen, ack=self.ack)
 
 
 class Sync:
-    """Ask the shared ledger for what is new."""
+    """Ask the shared ledger for what is new, and with `fleet` for the rows of all processes. `bound` is this process's
+    staleness bound in seconds."""
 
-    __slots__ = ("deadline", "process_id", "request", "store")
+    __slots__ = ("bound", "deadline", "fleet", "process_id", "request", "store")
 
-    def __init__(self, store: SharedStore, request: SyncRequest, process_id: str, deadline: float) -> None:
+    def __init__(
+        self,
+        store: SharedStore,
+        request: SyncRequest,
+        process_id: str,
+        deadline: float,
+        bound: float,
+        *,
+        fleet: bool = False,
+    ) -> None:
         self.store, self.request, self.process_id, self.deadline = store, request, process_id, deadline
+        self.bound, self.fleet = bound, fleet
 
     def run(self) -> SyncPage:
-        return self.store.sync(self.request, self.process_id, self.deadline)
+        return self.store.sync(self.request, self.process_id, self.deadline, self.bound, fleet=self.fleet)
 
     async def arun(self) -> SyncPage:
-        return await self.store.asynchronise(self.request, self.process_id, self.deadline)
+        return await self.store.asynchronise(
+            self.request, self.process_id, self.deadline, self.bound, fleet=self.fleet
+        )
+
+
+class Leave:
+    """Remove the row of a process that has stopped."""
+
+    __slots__ = ("deadline", "process_id", "store")
+
+    def __init__(self, store: SharedStore, process_id: str, deadline: float) -> None:
+        self.store, self.process_id, self.deadline = store, process_id, deadline
+
+    def run(self) -> None:
+        self.store.leave(self.process_id, self.deadline)
+
+    async def arun(self) -> None:
+        await self.store.aleave(self.process_id, self.deadline)
+
+
+class Pause:
+    """Let some seconds pass."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def run(self) -> None:
+        time.sleep(self.seconds)
+
+    async def arun(self) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+class Listen:
+    """Subscribe to the bus; brings the confirmed subscription."""
+
+    __slots__ = ("store",)
+
+    def __init__(self, store: SharedStore) -> None:
+        self.store = store
+
+    def run(self) -> Subscription:
+        return self.store.listen()
+
+
+class Hear:
+    """The next message of a subscription, or None after `timeout` seconds."""
+
+    __slots__ = ("subscription", "timeout")
+
+    def __init__(self, subscription: Subscription, timeout: float) -> None:
+        self.subscription, self.timeout = subscription, timeout
+
+    def run(self) -> Message | None:
+        return self.subscription.wait(self.timeout)
+
+
+class Rest:
+    """Let some seconds pass, or fewer if the process stops."""
+
+    __slots__ = ("seconds", "stopping")
+
+    def __init__(self, stopping: threading.Event, seconds: float) -> None:
+        self.stopping, self.seconds = stopping, seconds
+
+    def run(self) -> None:
+        self.stopping.wait(self.seconds)
 
 
 class Wait:

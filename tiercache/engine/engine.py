@@ -15,23 +15,23 @@ from typing import Any
 from tiercache.config import Settings
 from tiercache.core.admission import RequestRules, examine
 from tiercache.core.cache_control import parse_request
+from tiercache.core.conditional import GENERATED_PREFIX
 from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
 from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Variants
 from tiercache.core.keys import (
-    MAX_SELECTING,
     Key,
     canonical,
     picked_cookies,
     picked_query,
     selecting,
-    variant_key,
 )
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.core.policy import Policy
+from tiercache.core.policy import BOUNDED, STRONG, Policy
 from tiercache.core.routes import Route, RouteTable
+from tiercache.core.server_time import ServerTime
 from tiercache.engine.events import Complaints, Stats
 from tiercache.engine.flights import Flights
 from tiercache.engine.memo import Memo
@@ -39,14 +39,14 @@ from tiercache.engine.ports import Clock, LocalStore, SharedStore
 from tiercache.engine.serving import Presenter
 from tiercache.errors import TierError
 
+DECLARED_FOR = 86_400.0
+"""Seconds for which a decorator's word for a URL is remembered: until then its answers are expected to be stored."""
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
 MEMORABLE = 2_048
 """Bytes of a key that is remembered so: clients choose how long they are."""
 MAX_REFRESHES = 8
 """Refreshes behind stale answers at once, in one process."""
-MARKER_KEPT = 86_400.0
-"""Seconds that L1 remembers by which fields a URL varies."""
 
 boot_clock: Clock
 if hasattr(time, "CLOCK_BOOTTIME"):
@@ -91,19 +91,26 @@ class Engine:
         self.presenter = Presenter(self.stats, age=settings.age, cache_status=settings.cache_status)
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
+        self.declared: Memo[Key] = Memo(clock)
+        """URLs whose views a decorator has spoken for."""
         self.passing: Memo[tuple[Key, str]] = Memo(clock)
         self.ledger = Ledger(
-            bound=settings.staleness_bound, epoch="~" + secrets.token_hex(8), shared=shared is not None
+            bound=settings.staleness_bound,
+            epoch="~" + secrets.token_hex(8),
+            shared=shared is not None,
+            keep_lost=settings.on_lost_history == "stale",
         )
         self.process_id = secrets.token_hex(8)
         self.prefix = (settings.app, settings.version)
-        self.unix_offset = wall() - clock()
-        """What is to be added to this process's clock to read the shared tier's Unix time."""
+        self.server_time = ServerTime(wall() - clock())
+        self.sessions = False
+        """Whether some rule asks for session consistency, so that clients are told of their purges."""
         self.failing = False
         """Whether the last sync with the shared tier failed."""
         self._lookup = memory.lookup
         self.refreshing = 0
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """For what is read and changed in one step; held for nothing that waits."""
         self._policies: dict[tuple[Route, Policy], Policy] = {}
 
     # -- the L1 hit ------------------------------------------------------------------------------------------------
@@ -127,10 +134,8 @@ class Engine:
             request.key = key = request.full_key()
         else:
             request.key = key = self._picked_key(request, policy)
-        if policy.client_directives:
-            self._obey(request)
-            if request.bypass:
-                return None
+        if policy.attentive and not self._attend(request, policy):
+            return None
         entry = self._lookup(key)
         if entry is None:
             return None
@@ -140,16 +145,17 @@ class Engine:
             if entry is None:
                 return None
         request.now = now = self.clock()
-        if now >= entry.fresh_until:
-            return None
         ledger = self.ledger
         # Trust before version: a sync that ends an isolation between the two reads must not lend its trust to an
         # entry that it has just killed.
         trusted = now < ledger.trusted_until
         if entry.checked != ledger.version and not ledger.alive(entry):
             return None
+        # After the check, which outdates what was purged softly.
+        if now >= entry.fresh_until:
+            return None
         if not trusted:
-            if not self._isolated(entry, now):
+            if not self._isolated(request, entry):
                 return None
             request.isolated = True
         if request.credential and not entry.public:
@@ -159,19 +165,26 @@ class Engine:
         found: Entry = entry
         return found
 
-    @staticmethod
-    def _obey(request: Request) -> None:
-        """RFC 9111 §5.2.1, where the rule says so."""
-        request.directives = parse_request(request.field(b"cache-control"), request.field(b"pragma"))
-        if request.directives.no_store:
-            request.bypass = "client"
+    def _attend(self, request: Request, policy: Policy) -> bool:
+        """Whether L1 may answer at once, where the rule has it ask more of a request than its key."""
+        if policy.client_directives:
+            # RFC 9111 §5.2.1, where the rule says so.
+            request.directives = parse_request(request.field(b"cache-control"), request.field(b"pragma"))
+            if request.directives.no_store:
+                request.bypass = "client"
+                return False
+        return policy.consistency == BOUNDED or request.current or self.shared is None
 
-    def _isolated(self, entry: Entry, now: float) -> bool:
+    def _isolated(self, request: Request, entry: Entry) -> bool:
         """Past trust, and the shared tier does not answer: may this process's own fill be served on?
 
         A lapse without a failed attempt means that this process itself stood still; it must catch up first.
         """
-        return self.failing and self.ledger.isolated_ok(entry, now, entry.isolated_ttl)
+        return (
+            self.failing
+            and request.route.policy.consistency != STRONG
+            and self.ledger.isolated_ok(entry, request.now, entry.isolated_ttl)
+        )
 
     def _picked_key(self, request: Request, policy: Policy) -> Key:
         """The key where a rule picks what counts. Its parts stand in fixed places, so that no two rules' keys meet."""
@@ -205,10 +218,21 @@ class Engine:
         """
         if len(canonical(request.key)) > MEMORABLE:
             return
+        self.declared.discard(request.key)
         if expected and not request.credential:
             self.unshareable.add(request.key, UNSHAREABLE_FOR)
         else:
             self.passing.add((request.key, request.credential), UNSHAREABLE_FOR)
+
+    def expects(self, request: Request) -> bool:
+        """Whether answers of this URL are expected to be stored: a rule or a decorator says so, or one has been, since
+        the client has our own validator of it.
+        """
+        return (
+            request.route.is_rule
+            or request.key in self.declared
+            or GENERATED_PREFIX in (request.field(b"if-none-match") or b"")
+        )
 
     # -- what the slower paths ask -----------------------------------------------------------------------------------
 
@@ -238,7 +262,7 @@ class Engine:
         return (
             now < entry.keep_until
             and (entry.checked == self.ledger.version or self.ledger.alive(entry))
-            and (trusted or self._isolated(entry, now))
+            and (trusted or self._isolated(request, entry))
             and (not request.credential or entry.public)
             and self.selects(entry.response, request)
         )
@@ -257,7 +281,7 @@ class Engine:
 
     def may_refresh(self) -> bool:
         """Whether one more refresh may run behind the answers: their number at once is bounded."""
-        with self._lock:
+        with self.lock:
             if self.refreshing >= MAX_REFRESHES:
                 return False
             self.refreshing += 1
@@ -265,7 +289,7 @@ class Engine:
 
     def refreshed(self) -> None:
         """A refresh that `may_refresh` allowed has ended."""
-        with self._lock:
+        with self.lock:
             self.refreshing -= 1
 
     def trusted(self) -> bool:
@@ -321,7 +345,7 @@ class Engine:
         """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
         self.process_id = secrets.token_hex(8)
         self.flights = Flights()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.refreshing = 0
         self.complaints.after_fork()
         self.failing = False
@@ -329,67 +353,3 @@ class Engine:
         self.ledger.after_fork()
         if self.shared is not None:
             self.shared.reset_after_fork()
-
-    # -- L1 ----------------------------------------------------------------------------------------------------------
-
-    def admit(
-        self, request: Request, response: StoredResponse, *, mark: int = -1, began: float = 0.0, encoded: int = 0
-    ) -> Entry:
-        """Make an L1 entry of a stored response and, where the route uses L1, put it where later requests look.
-
-        `mark` and `began` are of the fill if it was this process's own; `encoded` is the length of what came from L2.
-        """
-        route = request.route
-        declared = None if response.declared is None else Policy.from_declared(response.declared)
-        policy = self.policy_for(route, declared)
-        lifetime = response.fresh_until - response.created
-        edge = self.edge(response.fields, policy, lifetime=lifetime, app_decides=response.explicit)
-        entry = Entry(response, edge, offset=self.unix_offset, isolated_ttl=policy.isolated_ttl, mark=mark, began=began)
-        key = request.key
-        if response.vary:
-            names = tuple([name for name, _ in response.vary])
-            variants = self.learn(key, names)
-            key = variant_key(key, variants.names, self.selecting(request, variants.names))
-            self._count_variant(variants, key)
-        if policy.l1:
-            self.memory.store(key, entry, self.size_of(key, entry, encoded), entry.keep_until)
-        return entry
-
-    def variants(self, key: Key) -> Variants | None:
-        """The marker of a URL that is known to vary."""
-        found = self._lookup(key)
-        return found if isinstance(found, Variants) else None
-
-    def learn(self, key: Key, names: tuple[bytes, ...], *, shared: bool = False) -> Variants:
-        """Remember that a URL varies by these request fields, beside those known before; the marker of both."""
-        with self._lock:
-            known = self.variants(key)
-            if known is not None:
-                union = tuple(sorted({*known.names, *names}))
-                if len(union) > MAX_SELECTING:
-                    # The fields change from answer to answer: what is known of them helps nobody.
-                    union = names
-                if union == known.names:
-                    known.shared = known.shared or (shared and union == names)
-                    return known
-            else:
-                union = names
-            marker = Variants(union, shared=shared and union == names, size=self.size_of(key, union) + 256)
-            self.memory.store(key, marker, marker.size, self.clock() + MARKER_KEPT)
-            return marker
-
-    def _count_variant(self, variants: Variants, key: Key) -> None:
-        """A page that varies by something with endless values must not push everything else out."""
-        with self._lock:
-            kept = variants.kept
-            if key in kept:
-                return
-            if len(kept) >= self.settings.max_variants:
-                oldest = next(iter(kept))
-                variants.size -= kept.pop(oldest)
-                variants.full = True
-                self.memory.discard(oldest)
-            kept[key] = size = self.size_of(key, None)
-            variants.size += size
-            if self._lookup(key[0]) is variants:
-                self.memory.store(key[0], variants, variants.size, self.clock() + MARKER_KEPT)

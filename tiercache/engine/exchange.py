@@ -28,9 +28,9 @@ from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
 from tiercache.core.keys import variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine import flows
+from tiercache.engine import admitting, flows
 from tiercache.engine.effects import Flow
-from tiercache.engine.engine import Engine
+from tiercache.engine.engine import DECLARED_FOR, Engine
 from tiercache.engine.events import remark
 from tiercache.engine.fill import Fill
 from tiercache.engine.flights import RELEASED, Flight
@@ -237,12 +237,12 @@ class Exchange:
         """Let go of it in every tier. L2 has nothing that deletes: what is put in its place expires at once."""
         engine, request = self.engine, self.request
         key = request.key
-        variants = engine.variants(key)
+        variants = admitting.variants(engine, key)
         if variants is not None:
             key = variant_key(key, variants.names, engine.selecting(request, variants.names))
         engine.memory.discard(key)
         if request.route.policy.l2 and engine.shared is not None:
-            self._share = entry.response.spent(engine.clock() + engine.unix_offset + AT_ONCE)
+            self._share = entry.response.spent(engine.clock() + engine.server_time.low + AT_ONCE)
 
     def _outdate(self, entry: Entry) -> None:
         """Count it as stale from now on, whoever finds it: the next request for it validates or replaces it."""
@@ -250,8 +250,8 @@ class Exchange:
         now = engine.clock()
         if entry.fresh_until <= now:
             return
-        response = entry.response.stale_from(now + engine.unix_offset)
-        engine.admit(self.request, response, mark=entry.mark, began=entry.began)
+        response = entry.response.stale_from(now + engine.server_time.low)
+        admitting.admit(engine, self.request, response, mark=entry.mark, began=entry.began)
         if self.request.route.policy.l2 and engine.shared is not None:
             self._share = response
 
@@ -304,12 +304,14 @@ class Exchange:
     def _admit(self, response: StoredResponse) -> Entry:
         engine, request, take = self.engine, self.request, self.take
         assert take is not None
-        entry = engine.admit(request, response, mark=take.fill.mark, began=take.fill.began)
+        entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.fill.began)
         self._over()
         engine.unshareable.discard(request.key)
+        if take.fill.declared is not None and not request.route.is_rule:
+            engine.declared.add(request.key, DECLARED_FOR)
         engine.stats.stored += 1
         if take.policy.l2 and engine.shared is not None:
-            variants = engine.variants(request.key) if response.vary else None
+            variants = admitting.variants(engine, request.key) if response.vary else None
             if variants is None or not variants.full:
                 self._share = response
         if self.flight is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-from tiercache.core.ledger import Stamp
 from tiercache.core.policy import Policy, parse_duration
+from tiercache.core.records import Stamp
 from tiercache.errors import ConfigError
 
 

@@ -59,6 +59,10 @@ class Flight:
         with self._lock:
             self.followers -= 1
 
+    def depart(self) -> None:
+        """Take nobody else in: newcomers lead a flight of their own, although this one has not ended."""
+        self._flights._forget(self)
+
     def finish(self, outcome: Any) -> None:
         """End the flight; only the first call counts. Newcomers lead a flight of their own from here on."""
         with self._lock:

@@ -13,9 +13,10 @@ from tiercache.core.codec import VaryMarker, decode, encode
 from tiercache.core.decisions import invalidated_by
 from tiercache.core.entries import Entry
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
-from tiercache.core.ledger import Message, SyncPage
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine.effects import Fetch, Flow, Invalidate, Keep, Sync, Wait
+from tiercache.core.records import Message, SyncPage
+from tiercache.engine import admitting, session
+from tiercache.engine.effects import Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
 from tiercache.engine.flights import RELEASED
 from tiercache.errors import CodecError, TierError
 
@@ -39,13 +40,13 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     if store is None or not request.route.policy.l2 or engine.clock() >= engine.ledger.trusted_until:
         return None
     key = request.key
-    variants = engine.variants(key)
+    variants = admitting.variants(engine, key)
     if variants is not None:
         key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
     try:
         found, size = yield from _read(engine, key, deadline)
         if isinstance(found, VaryMarker):
-            variants = engine.learn(request.key, found.names, shared=True)
+            variants = admitting.learn(engine, request.key, found.names, shared=True)
             key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
             found, size = yield from _read(engine, key, deadline)
     except CodecError as error:
@@ -73,7 +74,7 @@ def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int
     if known is not None and known.response.created >= found.created:
         # What is stale here is staler there: its writer has not been heard, or its write was lost.
         return known
-    entry = engine.admit(request, found, encoded=size)
+    entry = admitting.admit(engine, request, found, encoded=size)
     return entry if engine.selectable(entry, request) else None
 
 
@@ -92,12 +93,12 @@ def keep(engine: Engine, request: Request, response: StoredResponse, deadline: f
     # Past trust its stamp would be checked against a history that may have moved on; nobody is served by the write.
     if store is None or now >= engine.ledger.trusted_until:
         return
-    ttl_ms = int((response.keep_until - engine.unix_offset - now) * 1000)
+    ttl_ms = int((response.keep_until - engine.server_time.low - now) * 1000)
     if ttl_ms <= 0:
         return
     try:
         yield Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline)
-        variants = engine.variants(request.key) if response.vary else None
+        variants = admitting.variants(engine, request.key) if response.vary else None
         if variants is not None and not variants.shared:
             whole = canonical(request.key)
             marker = encode(VaryMarker(key=whole, names=variants.names))
@@ -118,57 +119,62 @@ def catch_up(engine: Engine, deadline: float) -> Flow[bool]:
             flight.leave()
         return engine.clock() < engine.ledger.trusted_until
     try:
-        good = yield from sync(engine, deadline)
-        return good
+        page = yield from sync(engine, deadline)
+        return page is not None
     finally:
         flight.finish(RELEASED)
 
 
-def sync(engine: Engine, deadline: float) -> Flow[bool]:
-    """One sync, page by page until complete. False, with the trouble noted, if the shared tier does not answer."""
+def sync(engine: Engine, deadline: float, *, fleet: bool = False) -> Flow[SyncPage | None]:
+    """One sync, page by page until complete; its last page, with the rows of all processes if `fleet` says so. None,
+    with the trouble noted, if the shared tier does not answer.
+    """
     store = engine.shared
     if store is None:
-        return True
+        return None
     ledger = engine.ledger
     sent = engine.clock()
     try:
         for _ in range(MAX_PAGES):
             asked = engine.clock()
             request = ledger.sync_request(sent)
-            page: SyncPage = yield Sync(store, request, engine.process_id, deadline)
-            # Seen from the sending: ages come out too high by a round trip at most, never too low.
-            engine.unix_offset = page.time - asked
+            page: SyncPage = yield Sync(store, request, engine.process_id, deadline, ledger.bound, fleet=fleet)
+            engine.server_time.observe(page.time, sent=asked, received=engine.clock())
             if ledger.synced(request, page):
                 engine.sync_succeeded()
-                return True
+                return page
     except Exception as error:  # whatever it is, nothing has been heard of what others purge
         engine.sync_failed(error)
-    return False
+    return None
 
 
 def invalidate(
-    engine: Engine, members: Sequence[str], everything: bool, deadline: float
+    engine: Engine, members: Sequence[str], everything: bool, deadline: float, *, ack: bool = False
 ) -> Flow[tuple[list[Message], TierError | None]]:
     """Write an invalidation to the ledger and apply it here.
 
     Where the shared tier does not confirm, it holds in this process all the same and is queued, and the error comes
-    back beside the empty list: an explicit purge raises it, a request goes on.
+    back beside the empty list: an explicit purge raises it, a request goes on. With `ack`, whoever hears of it lets
+    the shared tier know at once.
     """
     ledger = engine.ledger
     engine.stats.purges += 1
     if engine.shared is None:
-        return [ledger.purge_locally(members, everything)], None
+        return [ledger.purge_locally(members, everything, engine.clock())], None
+    seen = ledger.stamp()
     try:
-        messages: list[Message] = yield Invalidate(engine.shared, members, everything, deadline, ledger.stamp())
+        messages: list[Message] = yield Invalidate(engine.shared, members, everything, deadline, seen, ack=ack)
     except BaseException as error:
         # Refused, out of time or cancelled: it may or may not have been recorded, and is repeated, which is harmless.
-        ledger.bar(members, everything)
+        ledger.bar(members, everything, engine.clock())
         engine.stats.purges_queued += 1
+        session.note(engine, [])
         if not isinstance(error, TierError):
             raise
         engine.complaints.swallow("purge not confirmed, queued", error)
         return [], error
-    behind = [ledger.answered(message) for message in messages]
+    behind = [ledger.answered(message, engine.clock()) for message in messages]
+    session.note(engine, messages)
     if any(behind):
         yield from catch_up(engine, time.monotonic() + engine.settings.l2_budget)
     return messages, None
@@ -193,11 +199,15 @@ def invalidate_quietly(engine: Engine, members: Sequence[str]) -> Flow[None]:
         engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")
 
 
-def replay(engine: Engine, deadline: float) -> Flow[None]:
-    """Write to the ledger the purges that it has not confirmed. Numbers only rise, so that twice does no harm."""
+def replay(engine: Engine, deadline: float) -> Flow[bool]:
+    """Write to the ledger the purges that it has not confirmed. Numbers only rise, so that twice does no harm.
+
+    True: the replies tell of something that is not known here; sync now.
+    """
     store = engine.shared
+    missed = False
     if store is None:
-        return
+        return missed
     for item in engine.ledger.pending():
         try:
             messages: list[Message] = yield Invalidate(
@@ -205,7 +215,18 @@ def replay(engine: Engine, deadline: float) -> Flow[None]:
             )
         except TierError as error:
             engine.complaints.swallow("purge not confirmed, queued", error)
-            return
+            return missed
         for message in messages:
-            engine.ledger.confirmed(item, message)
+            missed |= engine.ledger.confirmed(item, message, engine.clock())
         engine.complaints.settle("purge not confirmed, queued", "confirmed")
+    return missed
+
+
+def leave(engine: Engine, deadline: float) -> Flow[None]:
+    """Let the fleet know that this process, which trusts nothing any more, is not to be waited for."""
+    if engine.shared is None:
+        return
+    try:
+        yield Leave(engine.shared, engine.process_id, deadline)
+    except Exception:  # it is found out soon enough: nobody waits longer than the bound
+        return

@@ -1,29 +1,26 @@
 """Start, fork, stop: the one thread of a process that listens for invalidations and renews trust.
 
-It starts with the first request (or the lifespan of an ASGI app), and again in each child of a fork. It reads the
-bus, syncs every third of the staleness bound and at once on a gap, and replays what the shared tier has not
-confirmed. While the server is away it tries again with growing, jittered pauses, so that a fleet does not come back
-as a herd. Requests never wait for this thread.
+It starts with the first request (or the lifespan of an ASGI app), and again in each child of a fork. Requests never
+wait for this thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import random
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 
 from tiercache.engine import flows
-from tiercache.engine.effects import drive
+from tiercache.engine.effects import adrive, drive
 from tiercache.engine.engine import Engine
-from tiercache.engine.ports import Subscription
-from tiercache.errors import TierError
+from tiercache.engine.listening import listening
+from tiercache.engine.settling import Settling
 
-SYNCS_PER_BOUND = 3
-"""A sync may fail twice before trust runs out."""
-LONGEST_PAUSE = 1.0
-"""Seconds between attempts to reach a server that is away: recovery is seen within two seconds."""
+FAREWELL = 0.2
+"""Seconds that a process which stops gives the shared tier to take note."""
 
 
 class Lifecycle:
@@ -34,6 +31,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._settling = Settling()
         _living.add(self)
 
     @property
@@ -56,25 +54,58 @@ class Lifecycle:
                         return
                     self._thread = thread
 
+    def repeat(self, members: Sequence[str], everything: bool, seconds: float) -> None:
+        """Invalidate these once more after some seconds."""
+        engine = self._engine
+
+        def again() -> None:
+            deadline = time.monotonic() + engine.settings.purge_timeout
+            try:
+                drive(flows.invalidate(engine, members, everything, deadline))
+            except Exception as error:
+                engine.complaints.swallow("purge not repeated", f"{type(error).__name__}: {error}")
+
+        self._settling.later(seconds, again)
+
     def stop(self) -> None:
         """End the listener and close the connections of this process. The next request starts both again."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-            self._stopping.set()
-        shared = self._engine.shared
+        thread, shared = self._end(), self._engine.shared
         if shared is not None:
             # Ends the wait on the bus too.
             shared.close()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=2.0)
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(timeout=2.0)
+                if self._leaves(thread):
+                    drive(flows.leave(self._engine, time.monotonic() + FAREWELL))
+                    shared.close()
 
     async def astop(self) -> None:
         """`stop` from an event loop, whose own connections are closed on return."""
+        thread, shared = self._end(), self._engine.shared
+        if shared is not None:
+            await shared.aclose()
+            if thread is not None:
+                for _ in range(100):
+                    if thread.is_alive():
+                        await asyncio.sleep(0.01)
+                if self._leaves(thread):
+                    await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
+                    await shared.aclose()
+
+    def _end(self) -> threading.Thread | None:
+        self._settling.finish()
         with self._lock:
-            self._thread = None
+            thread, self._thread = self._thread, None
             self._stopping.set()
-        if self._engine.shared is not None:
-            await self._engine.shared.aclose()
+        return thread
+
+    def _leaves(self, thread: threading.Thread) -> bool:
+        """Whether the fleet may be told that this process is gone: only if it trusts nothing any more."""
+        engine = self._engine
+        if thread.is_alive() or self._thread is not None or engine.failing:
+            return False
+        engine.ledger.distrust()
+        return True
 
     def after_fork(self) -> None:
         """In the child: no thread came along, no lock can be trusted, and the sockets belong to the parent."""
@@ -82,54 +113,12 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._thread = None
         self._stopping = threading.Event()
+        # What is to be repeated is the parent's to repeat.
+        self._settling = Settling()
         engine.after_fork()
 
     def _run(self, stopping: threading.Event) -> None:
-        pause = 0.0
-        while not stopping.is_set():
-            subscription: Subscription | None = None
-            try:
-                subscription = self._engine.shared.listen()  # type: ignore[union-attr]
-                pause = 0.0
-                self._follow(subscription, stopping)
-            except TierError as error:
-                if stopping.is_set():
-                    break
-                # The bus is only the fast way; as long as syncs are answered, the bound holds without it. One that is
-                # not answered says so itself.
-                if self._sync():
-                    self._engine.complaints.swallow("bus of the shared tier cut off", error)
-            except Exception as error:  # a listener that dies leaves its process isolated for good
-                self._engine.complaints.swallow("listener", f"{type(error).__name__}: {error}")
-            finally:
-                if subscription is not None:
-                    subscription.close()
-            pause = min(LONGEST_PAUSE, max(0.05, pause * 2))
-            stopping.wait(min(pause, self._interval()) * random.uniform(0.5, 1.0))
-
-    def _follow(self, subscription: Subscription, stopping: threading.Event) -> None:
-        """Apply what is published, and sync, for as long as the subscription lives."""
-        engine = self._engine
-        interval = self._interval()
-        due = 0.0
-        while not stopping.is_set():
-            now = time.monotonic()
-            if now >= due:
-                good = self._sync()
-                due = now + interval * random.uniform(0.9, 1.0)
-                if good:
-                    drive(flows.replay(engine, time.monotonic() + engine.settings.purge_timeout))
-                continue
-            message = subscription.wait(due - now)
-            if message is not None and engine.ledger.heard(message):
-                due = 0.0
-
-    def _interval(self) -> float:
-        return self._engine.settings.staleness_bound / SYNCS_PER_BOUND
-
-    def _sync(self) -> bool:
-        # Longer than a sync may take in normal times: attaching to a large ledger takes many pages.
-        return drive(flows.sync(self._engine, time.monotonic() + max(2.0, self._engine.settings.staleness_bound)))
+        drive(listening(self._engine, stopping))
 
 
 _living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()

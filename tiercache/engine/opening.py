@@ -9,7 +9,8 @@ from tiercache.core.admission import scrubbed
 from tiercache.core.directives import accepts_refreshing, accepts_stale
 from tiercache.core.entries import Entry
 from tiercache.core.keys import variant_key
-from tiercache.engine import flows
+from tiercache.core.policy import BOUNDED
+from tiercache.engine import admitting, consistency, flows
 from tiercache.engine.effects import Flow, Wait
 from tiercache.engine.exchange import Exchange, Failure
 from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
@@ -29,6 +30,13 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
             return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
+    if request.route.policy.consistency != BOUNDED:
+        if not (yield from consistency.reach(engine, request)):
+            _pass(exchange)
+            return None
+        entry = engine.hit(request)
+        if entry is not None:
+            return Answer(entry, "l1")
     answer: Answer | None = None
     if request.key in engine.unshareable:
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
@@ -43,6 +51,15 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
     return answer
 
 
+def _pass(exchange: Exchange) -> None:
+    """Leave the store aside, since this process may lack a purge that the answer must know of. What the app answers
+    may be kept: its stamp says what it knew."""
+    request = exchange.request
+    exchange.recording = request.method == "GET" and not request.conditional
+    exchange.forward, exchange.detail = "bypass", "behind"
+    exchange.engine.stats.bypassed["behind"] += 1
+
+
 def _alone(exchange: Exchange) -> bool:
     """Whether this request neither waits for others nor others for it: nobody waits for somebody else's page, nor
     for one that would be cut down for him; and a client that wants the newest gets no fill begun before."""
@@ -51,7 +68,7 @@ def _alone(exchange: Exchange) -> bool:
         bool(request.credential)
         or request.method != "GET"
         or request.conditional == "range"
-        or (bool(request.conditional) and not request.route.is_rule and exchange.engine.find(request) is None)
+        or (bool(request.conditional) and not exchange.engine.expects(request) and not exchange.engine.find(request))
         or (request.directives is not None and request.directives.no_cache)
     )
 
@@ -127,7 +144,7 @@ def _lead(exchange: Exchange, flight: Flight, deadline: float) -> Flow[Answer | 
         return Answer(entry, tier)
     exchange.stale = entry
     exchange.forward = "stale"
-    if entry.fresh_until <= entry.born:
+    if entry.response.fresh_until <= entry.response.created:
         # Whatever the app answers, each request has to ask for itself.
         flight.finish(RELEASED)
     if _may_serve_stale(exchange, entry):
@@ -149,7 +166,7 @@ def _refresh_behind(exchange: Exchange, stale: Entry) -> None:
 def _scrub(exchange: Exchange, stale: Entry) -> bool:
     """Whether the cache can ask in the client's place at all."""
     engine, request = exchange.engine, exchange.request
-    variants = engine.variants(request.key)
+    variants = admitting.variants(engine, request.key)
     names = tuple([name for name, _ in stale.response.vary]) if variants is None else variants.names
     exchange.scrubbed = scrubbed(request, request.route.policy, engine.rules, names)
     return exchange.scrubbed is not None
@@ -167,7 +184,7 @@ def _may_serve_stale(exchange: Exchange, entry: Entry) -> bool:
 def _flight_key(exchange: Exchange) -> Hashable:
     """Requests for different variants do not wait for each other, once it is known that there are any."""
     engine, key = exchange.engine, exchange.request.key
-    variants = engine.variants(key)
+    variants = admitting.variants(engine, key)
     return (
         key
         if variants is None

@@ -1,18 +1,51 @@
-"""Explicit invalidation: from what a user names to members of the ledger, and the receipt."""
+"""Explicit invalidation: from what a user names to members of the ledger, the barrier, and the receipt."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from tiercache.core.keys import url_tag
+from tiercache.core.policy import Duration, parse_duration
+from tiercache.core.records import HARD, SOFT, SOFT_EVERYTHING
 from tiercache.core.routes import RouteTable
+from tiercache.core.validation import refuse_unknown
 from tiercache.engine import flows
+from tiercache.engine.barrier import Fleet, wait_for_fleet
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
 from tiercache.errors import ConfigError, PurgeUnconfirmed
+
+Names = str | Iterable[str]
+
+
+class PurgeSettings(TypedDict, total=False):
+    """What `purge` takes."""
+
+    tags: Names | None
+    urls: Names | None
+    route: Names | None
+    prefix: Names | None
+    glob: Names | None
+    everything: bool
+    soft: bool
+    wait: bool
+    settle: Duration | None
+
+
+class Purge(NamedTuple):
+    """One purge as it is to be carried out."""
+
+    named: tuple[str, ...]
+    """What is invalidated, as the ledger names it: `t:` a tag, `p:` a path, `u:` a URL, `r:` a route, `b:` a ban."""
+    members: tuple[str, ...]
+    """The members of the ledger to raise."""
+    everything: bool
+    """The floor of the ledger is raised, in place of members."""
+    wait: bool
+    settle: float
 
 
 class PurgeReceipt(NamedTuple):
@@ -23,13 +56,18 @@ class PurgeReceipt(NamedTuple):
     number: int
     """Its number in the ledger, the last one where it took several: what is stored with a lower one is dead."""
     members: tuple[str, ...]
-    """What was invalidated, as the ledger names it: `t:` a tag, `p:` a path, `u:` a URL, `r:` a route."""
+    """What was invalidated, as the ledger names it: `t:` a tag, `p:` a path, `u:` a URL, `r:` a route, `b:` a ban."""
     everything: bool
     shared: bool
     """Whether other processes hear of it; False where there is no shared tier."""
+    acknowledged: tuple[str, ...] = ()
+    """With `wait=True`, the processes that have told that they apply it."""
+    isolated: tuple[str, ...] = ()
+    """With `wait=True`, the processes seen lately that have not: cut off or ended. Cut off, they may go on answering
+    with what they have filled themselves, for the `isolated_ttl` of its rule."""
 
 
-def _strings(setting: str, value: str | Iterable[str] | None) -> list[str]:
+def _strings(setting: str, value: Names | None) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, Iterable):
@@ -41,21 +79,15 @@ def _strings(setting: str, value: str | Iterable[str] | None) -> list[str]:
     return values
 
 
-def members_for(
-    routes: RouteTable,
-    *,
-    tags: str | Iterable[str] | None,
-    urls: str | Iterable[str] | None,
-    route: str | Iterable[str] | None,
-    everything: bool,
-) -> list[str]:
-    """The tags of the ledger that a purge names.
+def _flag(setting: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"purge: {setting}", value, "True or False")
+    return value
 
-    Raises:
-        ConfigError: nothing is named, a URL is neither a path nor absolute, or no rule has the route's template.
-    """
-    members = ["t:" + tag for tag in _strings("tags", tags)]
-    for url in _strings("urls", urls):
+
+def _urls(value: Names | None) -> list[str]:
+    members = []
+    for url in _strings("urls", value):
         if url.startswith("/"):
             # The path that the app sees, whether it is given encoded or not.
             path = url.partition("?")[0]
@@ -73,29 +105,77 @@ def members_for(
                 "purge: urls", url, "a path such as '/products/1', or a full URL with http:// or https://"
             )
         members.append(url_tag(parts.scheme, parts.netloc.encode("latin-1", "replace"), target, query))
+    return members
+
+
+def _routes(routes: RouteTable, value: Names | None) -> list[str]:
     templates = {known.template for known in routes}
-    for template in _strings("route", route):
+    for template in _strings("route", value):
         if template not in templates:
             known_ones = ", ".join(sorted(templates)) or "there are none"
             raise ConfigError("purge: route", template, f"the template of a rule: {known_ones}")
-        members.append("r:" + template)
-    if not members and not everything:
-        raise ConfigError("purge", None, "at least one of tags, urls, route and everything=True")
-    return list(dict.fromkeys(members))
+    return ["r:" + template for template in _strings("route", value)]
 
 
-def purge(engine: Engine, members: Sequence[str], everything: bool) -> Flow[PurgeReceipt]:
-    """Invalidate, hard, in every process.
+def _bans(settings: PurgeSettings, soft: bool) -> list[str]:
+    members = []
+    for setting, kind in (("prefix", "b:p:"), ("glob", "b:g:")):
+        for text in _strings(setting, settings.get(setting)):  # type: ignore[arg-type]
+            if not text.startswith(("/", "*")) or (text[0] == "*" and setting == "prefix"):
+                raise ConfigError(f"purge: {setting}", text, "a path that begins with '/'")
+            if soft:
+                raise ConfigError(f"purge: {setting}", text, "no paths to ban beside soft=True; bans are hard")
+            members.append(kind + text)
+    return members
+
+
+def purge_for(routes: RouteTable, settings: PurgeSettings) -> Purge:
+    """The purge that a user names.
+
+    Raises:
+        ConfigError: nothing is named, a URL is neither a path nor absolute, no rule has the route's template, or a
+            setting is unknown or of another kind.
+    """
+    for name, value in settings.items():
+        if name not in PurgeSettings.__annotations__:
+            refuse_unknown("purge", name, value, PurgeSettings.__annotations__)
+    everything = _flag("everything", settings.get("everything", False))
+    soft = _flag("soft", settings.get("soft", False))
+    tags = ["t:" + tag for tag in _strings("tags", settings.get("tags"))]
+    bans = _bans(settings, soft)
+    tags += [*_urls(settings.get("urls")), *_routes(routes, settings.get("route"))]
+    if not tags and not bans and not everything:
+        raise ConfigError("purge", None, "at least one of tags, urls, route, prefix, glob and everything=True")
+    kind = SOFT if soft else HARD
+    members = [*[kind + tag for tag in tags], *bans]
+    if everything:
+        members = [SOFT_EVERYTHING] if soft else []
+    settle = settings.get("settle")
+    return Purge(
+        named=tuple(dict.fromkeys([*tags, *bans])),
+        members=tuple(dict.fromkeys(members)),
+        everything=everything and not soft,
+        wait=_flag("wait", settings.get("wait", False)),
+        settle=0.0 if settle is None else parse_duration("purge: settle", settle),
+    )
+
+
+def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
+    """Invalidate in every process, and with `wait` stay until each has applied it or trusts nothing any more.
 
     Raises:
         PurgeUnconfirmed: the shared tier has not confirmed it. It holds in this process and is queued for the rest.
     """
     deadline = time.monotonic() + engine.settings.purge_timeout
-    messages, error = yield from flows.invalidate(engine, ["h:" + m for m in members], everything, deadline)
+    messages, error = yield from flows.invalidate(engine, purge.members, purge.everything, deadline, ack=purge.wait)
     if error is not None:
         raise PurgeUnconfirmed(
             "the shared tier has not confirmed the purge: it holds in this process, and is queued until that tier "
             f"answers again ({error})"
         ) from error
     last = messages[-1]
-    return PurgeReceipt(last.epoch, last.number, tuple(members), everything, engine.shared is not None)
+    fleet = Fleet((), ())
+    if purge.wait and engine.shared is not None:
+        fleet = yield from wait_for_fleet(engine, last)
+    everything = purge.everything or SOFT_EVERYTHING in purge.members
+    return PurgeReceipt(last.epoch, last.number, purge.named, everything, engine.shared is not None, *fleet)

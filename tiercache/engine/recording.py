@@ -11,6 +11,7 @@ from tiercache.core.conditional import freshen, selected_for_update
 from tiercache.core.keys import bucket_of, canonical, group_tags, url_tag, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
+from tiercache.engine import admitting
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import Fill
 
@@ -115,10 +116,10 @@ class Recording:
         engine, request, fill = self._engine, self._request, self.fill
         # What the app wants validated each time stays so, whatever the view adds after the head.
         lifetime = verdict.lifetime if fill.ttl is None or verdict.validate_always else fill.ttl
-        created = self._generated + engine.unix_offset
+        created = self._generated + engine.server_time.low
         key = request.key
         if verdict.vary:
-            names = engine.learn(key, verdict.vary).names
+            names = admitting.learn(engine, key, verdict.vary).names
             key = variant_key(key, names, engine.selecting(request, names))
         return StoredResponse(
             key=canonical(key),

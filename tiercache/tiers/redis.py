@@ -1,7 +1,8 @@
-"""L2 and the ledger's wire on one Redis or Valkey server, for threads and for any number of event loops.
+"""L2 and the ledger's wire on Redis or Valkey (a server, Sentinel or Cluster), for threads and for event loops.
 
 Every operation takes a deadline, a moment on `time.monotonic()`, and is over by then: answered, or with a
-`TierError`. Nothing is retried here; what a failure means is for the circuit breaker and the caller to say.
+`TierError`. A command is sent again only where another server has taken over; what a failure means else is for the
+circuit breaker and the caller to say.
 """
 
 from __future__ import annotations
@@ -10,21 +11,31 @@ import asyncio
 import logging
 import re
 import threading
+import time
 import weakref
 from collections.abc import Generator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
-from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
-from tiercache.tiers.redis_bus import Subscription
-from tiercache.tiers.redis_connections import Resolver, close_inherited, make_connection, parse_url
+from tiercache.tiers.redis_bus import Subscription, publish_command
+from tiercache.tiers.redis_cluster import ClusterTopology
+from tiercache.tiers.redis_connections import Address, Resolver, close_inherited, make_connection
+from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, Command, LedgerScripts
+from tiercache.tiers.redis_sentinel import SentinelTopology
+from tiercache.tiers.redis_topology import Ask, Rest, Standalone, Topology
+from tiercache.tiers.redis_urls import Target, parse_url
 
 T = TypeVar("T")
 
 _log = logging.getLogger("tiercache")
+
+
+_SUBSCRIBE: Command = ("SUBSCRIBE",)
+"""Stands for a subscription on its way to its server."""
 
 
 def _check_namespace(value: object) -> None:
@@ -38,12 +49,15 @@ def _check_number(setting: str, value: object, kinds: type | tuple[type, ...], a
 
 
 class RedisTier:
-    """One Redis, addressed by URL: `redis://`, `rediss://` (TLS) or `unix://`. Connects when first used.
+    """Redis or Valkey by URL: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://` (see
+    `redis_urls`). Connects when first used.
 
-    `pool_size` bounds the connections of all threads together, and of each event loop by itself; who finds them all
-    busy waits until its deadline. `listen_timeout` (seconds) is the deadline of `listen` where none is given,
-    `heartbeat` the seconds of quiet after which a subscription asks for a sign of life. `ledger_limit` is the number
-    of purge records kept, `page` the number of them in one answer to a sync.
+    `credentials` is asked for user and password at each new connection to a server, in place of those in the URL.
+
+    `pool_size` bounds the connections of all threads together, and of each event loop by itself, over all servers; who
+    finds them all busy waits until its deadline. `listen_timeout` (seconds) is the deadline of `listen` where none is
+    given, `heartbeat` the seconds of quiet after which a subscription asks for a sign of life. `ledger_limit` is the
+    number of purge records kept, `page` the number of them in one answer to a sync.
 
     Raises `ConfigError` for a URL, namespace or number that cannot work.
     """
@@ -53,20 +67,26 @@ class RedisTier:
         url: str,
         namespace: str,
         *,
+        credentials: CredentialProvider | None = None,
         pool_size: int = 32,
         listen_timeout: float = 2.0,
         heartbeat: float = 5.0,
         ledger_limit: int = LEDGER_LIMIT,
         page: int = PAGE,
     ) -> None:
-        self._address = parse_url(url)
+        self._target = parse_url(url)
+        if credentials is not None:
+            if self._target.address.options.keys() & {"username", "password"}:
+                raise ConfigError("credentials", type(credentials), "no user or password in the URL beside a provider")
+            Login(credentials)
+        self._credentials = credentials
         _check_namespace(namespace)
         for setting, value in (("pool_size", pool_size), ("ledger_limit", ledger_limit), ("page", page)):
             _check_number(setting, value, int, "a whole number above 0")
         for setting, seconds in (("listen_timeout", listen_timeout), ("heartbeat", heartbeat)):
             _check_number(setting, seconds, (int, float), "seconds, above 0")
-        self.where = self._address.where
-        """The server, for messages: host and port or path, never the password."""
+        self.where = self._target.where
+        """The server or servers, for messages: hosts and ports or path, never the password."""
         # No braces: values are to be spread over the slots of a Cluster. A namespace has no colon.
         self._prefix = f"tc:{namespace}:"
         self._scripts = LedgerScripts(namespace, limit=ledger_limit, page=page)
@@ -74,11 +94,13 @@ class RedisTier:
         self._listen_timeout = listen_timeout
         self._heartbeat = heartbeat
         self._warned = False
+        self._publishes: str | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._resolver = Resolver()
-        self._threads = ThreadPool(self._address, self._pool_size, self._resolver)
+        self._topology = _topology(self._target, self._credentials)
+        self._threads = ThreadPool(self._topology, self._pool_size, self._resolver)
         self._loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._lock = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
@@ -87,67 +109,115 @@ class RedisTier:
 
     def get(self, key: str, deadline: float) -> bytes | None:
         """The value, or None where there is none."""
-        reply: bytes | None = self._threads.execute(deadline, ("GET", self._prefix + key))
+        reply: bytes | None = self._execute(deadline, self._prefix + key, "GET")
         return reply
 
     async def aget(self, key: str, deadline: float) -> bytes | None:
         """`get` for the running event loop."""
-        pool = self._loops.get(asyncio.get_running_loop()) or await self._new_pool()
-        reply: bytes | None = await pool.execute(deadline, ("GET", self._prefix + key))
+        reply: bytes | None = await self._aexecute(deadline, self._prefix + key, "GET")
         return reply
 
     def set(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:
         """Keep the value for `ttl_ms` milliseconds (at least 1)."""
-        self._threads.execute(deadline, ("SET", self._prefix + key, value, "PX", max(1, ttl_ms)))
+        self._execute(deadline, self._prefix + key, "SET", value, "PX", max(1, ttl_ms))
 
     async def aset(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:
         """`set` for the running event loop."""
-        await self._aexecute(deadline, ("SET", self._prefix + key, value, "PX", max(1, ttl_ms)))
+        await self._aexecute(deadline, self._prefix + key, "SET", value, "PX", max(1, ttl_ms))
 
     def delete(self, key: str, deadline: float) -> None:
         """Remove the value, if there is one."""
-        self._threads.execute(deadline, ("UNLINK", self._prefix + key))
+        self._execute(deadline, self._prefix + key, "UNLINK")
 
     async def adelete(self, key: str, deadline: float) -> None:
         """`delete` for the running event loop."""
-        await self._aexecute(deadline, ("UNLINK", self._prefix + key))
+        await self._aexecute(deadline, self._prefix + key, "UNLINK")
 
     # The ledger.
 
     def purge(
-        self, members: Sequence[str], everything: bool, deadline: float, seen: Stamp | None = None
+        self,
+        members: Sequence[str],
+        everything: bool,
+        deadline: float,
+        seen: Stamp | None = None,
+        *,
+        ack: bool = False,
     ) -> list[Message]:
         """Record an invalidation and publish it; what is returned counts as heard.
 
         1,000 members at most share a number, more become several messages in rising order; `everything` raises the
         floor instead and names no members. `seen` is the caller's own epoch and number: a ledger that has fallen
         behind it has lost its end and is begun anew. When a later part of a long purge fails, the earlier parts
-        stand: repeating the whole is harmless.
+        stand: repeating the whole is harmless. `ack`: every process is to sync as soon as it hears of it.
         """
-        return self._drive(deadline, self._scripts.purge(members, everything, seen))
+        return self._drive(deadline, self._purging(members, everything, seen, ack=ack))
 
     async def apurge(
-        self, members: Sequence[str], everything: bool, deadline: float, seen: Stamp | None = None
+        self,
+        members: Sequence[str],
+        everything: bool,
+        deadline: float,
+        seen: Stamp | None = None,
+        *,
+        ack: bool = False,
     ) -> list[Message]:
         """`purge` for the running event loop."""
-        return await self._adrive(deadline, self._scripts.purge(members, everything, seen))
+        return await self._adrive(deadline, self._purging(members, everything, seen, ack=ack))
 
-    def sync(self, request: SyncRequest, process_id: str, deadline: float) -> SyncPage:
-        """One page of what `request` has not seen; leaves a row for this process in the table of members."""
-        return self._drive(deadline, self._scripts.sync(request, process_id))
+    def sync(
+        self, request: SyncRequest, process_id: str, deadline: float, bound: float = 1.0, *, fleet: bool = False
+    ) -> SyncPage:
+        """One page of what `request` has not seen; leaves a row for this process, with its staleness bound in seconds.
+        With `fleet`, the rows of all processes come back beside it.
+        """
+        return self._drive(deadline, self._scripts.sync(request, process_id, bound, fleet=fleet))
 
-    async def asynchronise(self, request: SyncRequest, process_id: str, deadline: float) -> SyncPage:
+    async def asynchronise(
+        self, request: SyncRequest, process_id: str, deadline: float, bound: float = 1.0, *, fleet: bool = False
+    ) -> SyncPage:
         """`sync` for the running event loop."""
-        return await self._adrive(deadline, self._scripts.sync(request, process_id))
+        return await self._adrive(deadline, self._scripts.sync(request, process_id, bound, fleet=fleet))
+
+    def leave(self, process_id: str, deadline: float) -> None:
+        """Remove the row of a process that no longer trusts what it knows."""
+        self._drive(deadline, self._scripts.leave(process_id))
+
+    async def aleave(self, process_id: str, deadline: float) -> None:
+        """`leave` for the running event loop."""
+        await self._adrive(deadline, self._scripts.leave(process_id))
 
     def listen(self, deadline: float | None = None) -> Subscription:
         """Subscribe to the bus; on return the server has confirmed it, so that a sync begun now misses nothing."""
         if deadline is None:
             deadline = monotonic() + self._listen_timeout
-        connection = make_connection(self._address, self._resolver)
-        subscription = Subscription(connection, self._scripts.bus, self.where, deadline, self._heartbeat)
-        self._subscriptions.add(subscription)
+        subscription: Subscription = self._walk(deadline, self._scripts.bus, _SUBSCRIBE)
+        with self._lock:
+            self._subscriptions.add(subscription)
         return subscription
+
+    def _subscribe(self, address: Address, deadline: float) -> Subscription:
+        connection = make_connection(address, self._resolver)
+        bus, sharded = self._scripts.bus, self._topology.sharded
+        return Subscription(connection, bus, deadline, self._heartbeat, sharded=sharded)
+
+    def _purging(
+        self, members: Sequence[str], everything: bool, seen: Stamp | None, *, ack: bool
+    ) -> Generator[Command, Any, list[Message]]:
+        home = self._topology.home(self._scripts.ledger)
+        if self._topology.sharded and (home is None or home != self._publishes):
+            # Known for one node; the next one may be of another version.
+            self._scripts.publish = yield from publish_command(self._scripts.bus)
+            self._publishes = self._topology.home(self._scripts.ledger)
+        return (yield from self._scripts.purge(members, everything, seen, ack=ack))
+
+    def _follow(self) -> None:
+        """End the subscriptions to a server that has the ledger no longer: it may live on, cut off from the others."""
+        home = self._topology.home(self._scripts.bus)
+        with self._lock:
+            elsewhere = [one for one in self._subscriptions if one.where != home] if home is not None else []
+        for subscription in elsewhere:
+            subscription.cut()
 
     @property
     def guarded(self) -> bool:
@@ -163,7 +233,7 @@ class RedisTier:
         """
         with self._lock:
             threads, loops, subscriptions = self._threads, self._loops, list(self._subscriptions)
-            self._threads = ThreadPool(self._address, self._pool_size, self._resolver)
+            self._threads = ThreadPool(self._topology, self._pool_size, self._resolver)
             self._loops = {}
             self._subscriptions = weakref.WeakSet()
         for subscription in subscriptions:
@@ -203,20 +273,65 @@ class RedisTier:
         with self._lock:
             for other in [other for other in self._loops if other.is_closed()]:
                 del self._loops[other]
-            pool = self._loops[loop] = LoopPool(self._address, self._pool_size)
+            pool = self._loops[loop] = LoopPool(self._topology, self._pool_size)
         await pool.bind()
         return pool
 
-    async def _aexecute(self, deadline: float, command: Command) -> Any:
+    def _execute(self, deadline: float, key: str, name: str, *more: Any) -> Any:
+        return self._walk(deadline, key, (name, key, *more))
+
+    async def _aexecute(self, deadline: float, key: str, name: str, *more: Any) -> Any:
+        return await self._awalk(deadline, key, (name, key, *more))
+
+    def _walk(self, deadline: float, key: str, command: Command, *, careful: bool = False) -> Any:
+        """Drive the flow that leads a command to its server."""
+        flow = self._topology.route(key, command, careful=careful)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Rest):
+                    time.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
+                    step = flow.send(None)
+                    continue
+                until = _share(deadline, step)
+                try:
+                    if step.command is _SUBSCRIBE:
+                        reply: Any = self._subscribe(step.address, until)
+                    else:
+                        reply = self._threads.execute(until, step)
+                except TierError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(reply)
+        except StopIteration as end:
+            return end.value
+
+    async def _awalk(self, deadline: float, key: str, command: Command, *, careful: bool = False) -> Any:
         pool = self._loops.get(asyncio.get_running_loop()) or await self._new_pool()
-        return await pool.execute(deadline, command)
+        flow = self._topology.route(key, command, careful=careful)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Rest):
+                    await asyncio.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
+                    step = flow.send(None)
+                    continue
+                try:
+                    reply = await pool.execute(_share(deadline, step), step)
+                except TierError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(reply)
+        except StopIteration as end:
+            return end.value
 
     def _drive(self, deadline: float, flow: Generator[Command, bytes, T]) -> T:
+        ledger = self._scripts.ledger
         try:
             command = next(flow)
             while True:
                 try:
-                    reply = self._threads.execute(deadline, command)
+                    reply = self._walk(deadline, ledger, command, careful=True)
                 except TierError as error:
                     command = flow.throw(error)
                 else:
@@ -226,11 +341,12 @@ class RedisTier:
             return result
 
     async def _adrive(self, deadline: float, flow: Generator[Command, bytes, T]) -> T:
+        ledger = self._scripts.ledger
         try:
             command = next(flow)
             while True:
                 try:
-                    reply = await self._aexecute(deadline, command)
+                    reply = await self._awalk(deadline, ledger, command, careful=True)
                 except TierError as error:
                     command = flow.throw(error)
                 else:
@@ -240,6 +356,7 @@ class RedisTier:
             return result
 
     def _finish(self, end: StopIteration) -> Any:
+        self._follow()
         if not self._scripts.guarded and not self._warned:
             self._warned = True
             _log.warning(
@@ -248,3 +365,25 @@ class RedisTier:
                 self.where,
             )
         return end.value
+
+
+def _share(deadline: float, ask: Ask) -> float:
+    if ask.share == 1.0:
+        return deadline
+    now = monotonic()
+    return now + (deadline - now) * ask.share
+
+
+def _topology(target: Target, credentials: CredentialProvider | None) -> Topology:
+    """Made anew after a fork, with locks of its own."""
+    address, seeds = target.address, target.seeds
+    if credentials is not None:
+        login = Login(credentials)
+        address = address._replace(login=login)
+        if target.kind != "sentinel":
+            seeds = tuple(seed._replace(login=login) for seed in seeds)
+    if target.kind == "sentinel":
+        return SentinelTopology(seeds, address, target.service)
+    if target.kind == "cluster":
+        return ClusterTopology(seeds, address)
+    return Standalone(seeds[0])

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from time import monotonic
 from typing import Any
 
-from tiercache.core.ledger import Message
-from tiercache.errors import TierUnavailable
+from redis.exceptions import ResponseError
+
+from tiercache.core.records import Message
+from tiercache.errors import TierError, TierRejected, TierUnavailable
 from tiercache.tiers.redis_connections import BoundedConnection
-from tiercache.tiers.redis_errors import FOREIGN, is_timeout, translate
-from tiercache.tiers.redis_scripts import read_message
+from tiercache.tiers.redis_errors import FOREIGN, is_timeout, translate, unknown_command
+from tiercache.tiers.redis_scripts import Command, read_message
+
+
+def publish_command(channel: str) -> Generator[Command, Any, str]:
+    """Which command reaches a bus on a Cluster: `SPUBLISH` stays in one shard, `PUBLISH` goes to every node."""
+    try:
+        yield ("SPUBLISH", f"{channel}:probe", b"")
+    except TierRejected as error:
+        if not unknown_command(error.__cause__):  # Redis 6.2
+            raise
+        return "PUBLISH"
+    return "SPUBLISH"
 
 
 class Subscription:
@@ -21,24 +35,39 @@ class Subscription:
     """
 
     def __init__(
-        self, connection: BoundedConnection, channel: str, where: str, deadline: float, heartbeat: float
+        self, connection: BoundedConnection, channel: str, deadline: float, heartbeat: float, *, sharded: bool = False
     ) -> None:
         self._connection = connection
         self._wire: Any = connection
-        self._where = where
+        self.where = connection.address.where
+        """The server that it hangs on."""
+        self._permissions = connection.address.permissions
         self._heartbeat = heartbeat
         self._closed = False
         self._in_use = threading.RLock()
         self._asked = False
         try:
+            if sharded:
+                self._subscribe_shard(channel, deadline)
+            # On a Cluster both: who purges may be the one that found no sharded bus, before an upgrade.
             connection.exchange(("SUBSCRIBE", channel), deadline)
         except FOREIGN as error:
             connection.drop()
-            raise translate(error, where) from error
+            raise self._translated(error) from error
         except BaseException:
             connection.drop()
             raise
         self._heard = monotonic()
+
+    def _subscribe_shard(self, channel: str, deadline: float) -> None:
+        try:
+            self._connection.exchange(("SSUBSCRIBE", channel), deadline)
+        except ResponseError as error:
+            if not unknown_command(error):  # Redis 6.2
+                raise
+
+    def _translated(self, error: BaseException) -> TierError:
+        return translate(error, self.where, self._permissions)
 
     def wait(self, timeout: float) -> Message | None:
         """The next message; None when `timeout` seconds bring none.
@@ -56,11 +85,14 @@ class Subscription:
                 if reply is not None:
                     self._heard = now
                     self._asked = False
-                    if reply[0] == b"message":
+                    if reply[0] in (b"message", b"smessage"):
                         return read_message(reply[2])
+                    if reply[0] == b"sunsubscribe":
+                        self.close()
+                        raise TierUnavailable(f"the slot of the bus has left the node at {self.where}")
                 elif now >= due and self._asked:
                     self.close()
-                    raise TierUnavailable(f"Redis at {self._where} gives no sign of life on the bus")
+                    raise TierUnavailable(f"Redis at {self.where} gives no sign of life on the bus")
                 elif now >= due:
                     self._ask(now + self._heartbeat)
                 if now >= until:
@@ -77,7 +109,7 @@ class Subscription:
             if is_timeout(error) and not self._closed:
                 return None
             self.close()
-            raise translate(error, self._where) from error
+            raise self._translated(error) from error
 
     def _ask(self, until: float) -> None:
         self._connection.moment.at = until
@@ -85,16 +117,20 @@ class Subscription:
             self._wire.send_command("PING", check_health=False)
         except FOREIGN as error:
             self.close()
-            raise translate(error, self._where) from error
+            raise self._translated(error) from error
         self._asked = True
 
-    def close(self) -> None:
-        """End it; a `wait` in another thread raises `TierUnavailable`."""
+    def cut(self) -> None:
+        """Have `wait` raise `TierUnavailable`, now if a thread is in it. Blocks nobody; `close` is still to follow."""
         self._closed = True
         sock = self._wire._sock
         if sock is not None:
-            # Wake the reader first and close after it has left: its descriptor could be another file by then.
             sock.wake()
+
+    def close(self) -> None:
+        """End it; a `wait` in another thread raises `TierUnavailable`."""
+        # Wake the reader first and close after it has left: its descriptor could be another file by then.
+        self.cut()
         with self._in_use:
             self._connection.drop()
 

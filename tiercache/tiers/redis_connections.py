@@ -1,4 +1,4 @@
-"""Connections to one Redis: redis-py's own, made to keep a deadline.
+"""Connections to a Redis: redis-py's own, made to keep a deadline.
 
 redis-py gives every read its own timeout, so that a server which sends a byte now and then holds the caller for as
 long as it likes. Here a connection carries the moment at which the operation must be over, and every step of it
@@ -8,87 +8,39 @@ long as it likes. Here a connection carries the moment at which the operation mu
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 import socket
-import threading
 import weakref
-from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import redis.asyncio.connection as aio
 import redis.connection as sio
+from redis.exceptions import ReadOnlyError
 
-from tiercache.errors import ConfigError
-
-_ACCEPTED = "redis://[[user]:password@]host[:port][/db], rediss://... (TLS) or unix://[[user]:password@]/path[?db=N]"
-_PARAMETERS = {"db", "client_name", "username", "password"}
-_READ_SIZE = 65_536
+from tiercache.tiers.redis_credentials import Detached, Login
+from tiercache.tiers.redis_errors import PERMISSIONS
 
 
 class Address(NamedTuple):
-    """A parsed URL."""
+    """How one server is reached."""
 
     scheme: str
     where: str
-    """The server, for messages: no password."""
+    """The server, for messages and to tell it from others: host and port or path, no password."""
     options: dict[str, Any]
     """For redis-py's connections."""
+    permissions: str = PERMISSIONS["server"]
+    """What the user must be allowed there, for messages."""
+    primary: bool = False
+    """Whether each new connection makes sure that the server is a primary."""
+    login: Login | None = None
+    """Where each new connection gets user and password; None: from the options."""
 
-
-def parse_url(url: str, setting: str = "url") -> Address:
-    """Read a Redis URL. Raises `ConfigError` for anything that could only fail later, with the password hidden."""
-    given: object = url
-
-    def refuse(why: str) -> ConfigError:
-        shown = re.sub(r"(//[^:/@]*:).*@|(password=)[^&]*", r"\1\2***", given) if isinstance(given, str) else given
-        return ConfigError(setting, shown, f"{_ACCEPTED} ({why})")
-
-    if not isinstance(given, str) or "://" not in given:
-        raise refuse("not a URL")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        raise refuse("host or port is wrong") from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise refuse(f"unknown scheme {parts.scheme!r}")
-    if parts.scheme == "unix":
-        if not parts.path.startswith("/") or parts.hostname:
-            raise refuse("unix:// needs an absolute path")
-    elif not re.fullmatch(r"/?|/\d+", parts.path):
-        raise refuse("the path must be the number of a database")
-    elif port == 0:
-        raise refuse("port 0")
-    query = parse_qs(parts.query, keep_blank_values=True)
-    for name, values in query.items():
-        if name not in _PARAMETERS and not (parts.scheme == "rediss" and name.startswith("ssl_")):
-            raise refuse(f"unknown parameter {name!r}; timeouts and pool size are settings of tiercache")
-        if name == "db" and not values[0].isdigit():
-            raise refuse("db must be the number of a database")
-    try:
-        options: dict[str, Any] = sio.parse_url(url)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    options.pop("connection_class", None)
-    where = options["path"] if parts.scheme == "unix" else f"{options.get('host', 'localhost')}:{port or 6379}"
-    options |= {
-        # The older reply format: replies come as plain values, and no HELLO is needed to agree on it.
-        "protocol": 2,
-        "socket_timeout": None,
-        "socket_connect_timeout": None,
-        "socket_read_size": _READ_SIZE,
-    }
-    address = Address(parts.scheme, where, options)
-    try:
-        make_connection(address, Resolver())
-        make_async_connection(address)
-    except Exception as error:
-        raise refuse(str(error)) from error
-    return address
+    def at(self, host: str, port: int) -> Address:
+        """The same for another server."""
+        return self._replace(where=f"{host}:{port}", options={**self.options, "host": host, "port": port})
 
 
 class Moment:
@@ -108,14 +60,10 @@ class Moment:
 
 
 class Resolver:
-    """Name lookups that can be left: the C library's own may take many seconds and cannot be interrupted.
-
-    One lookup per name at a time; whoever comes while it hangs waits for the same one.
-    """
+    """Name lookups that can be left: the C library's own may take many seconds and cannot be interrupted."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[tuple[str, int], Future[list[Any]]] = {}
+        self._calls: Detached[list[Any]] = Detached()
 
     def __call__(self, host: str, port: int, moment: Moment) -> list[Any]:
         try:
@@ -123,21 +71,8 @@ class Resolver:
             return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         except socket.gaierror:
             pass
-        with self._lock:
-            future = self._running.get((host, port))
-            if future is None:
-                future = self._running[host, port] = Future()
-                threading.Thread(target=self._look_up, args=(host, port, future), daemon=True).start()
-        return future.result(moment.left())
-
-    def _look_up(self, host: str, port: int, future: Future[list[Any]]) -> None:
-        try:
-            future.set_result(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-        except Exception as error:
-            future.set_exception(error)
-        finally:
-            with self._lock:
-                self._running.pop((host, port), None)
+        lookup = partial(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+        return self._calls.start((host, port), lookup).result(moment.left())
 
 
 class BoundedSocket:
@@ -187,19 +122,30 @@ class BoundedSocket:
         return not select.select([self._sock], [], [], 0)[0]  # pragma: no cover (Windows)
 
 
-def _greeting(connection: sio.AbstractConnection | aio.AbstractConnection) -> list[tuple[Any, ...]]:
+def _greeting(
+    connection: BoundedConnection | AsyncConnection, login: tuple[str, ...] | None
+) -> list[tuple[Any, ...]]:
     """What a new connection sends, all at once. redis-py's own would add two rounds to name itself."""
     commands: list[tuple[Any, ...]] = []
-    if connection.username or connection.password:
-        user = (connection.username,) if connection.username else ()
-        commands.append(("AUTH", *user, connection.password or ""))
+    if login is None and (connection.username or connection.password):
+        login = (*((connection.username,) if connection.username else ()), connection.password or "")
+    if login is not None:
+        commands.append(("AUTH", *login))
     if connection.client_name:
         commands.append(("CLIENT", "SETNAME", connection.client_name))
     if connection.db:
         commands.append(("SELECT", connection.db))
+    if connection.address.primary:
+        commands.append(("ROLE",))
     # A server that wants a password refuses a long command half-way and hangs up, and the hanging up may overtake the
     # reason. To a short question it gives the reason.
     return commands or [("PING",)]
+
+
+def _check_role(address: Address, reply: Any) -> None:
+    """Sentinels may name a server that is no primary yet, or no longer; only the server itself knows."""
+    if address.primary and reply[0] not in (b"master", "master"):
+        raise ReadOnlyError("READONLY its role is that of a replica")
 
 
 def _unread(parser: Any) -> bool:
@@ -225,10 +171,11 @@ def close_inherited() -> None:
 class BoundedConnection(sio.AbstractConnection):
     """What the three kinds have in common; `moment.at` is set before each operation."""
 
-    def __init__(self, *, resolver: Resolver, **options: Any) -> None:
+    def __init__(self, *, address: Address, resolver: Resolver) -> None:
+        self.address = address
         self.moment = Moment()
         self.resolver = resolver
-        super().__init__(**options)
+        super().__init__(**address.options)
 
     def _connect(self) -> Any:
         sock = super()._connect()  # type: ignore[safe-super, no-untyped-call]
@@ -241,10 +188,13 @@ class BoundedConnection(sio.AbstractConnection):
     def on_connect_check_health(self, check_health: bool = True) -> None:
         wire: Any = self
         wire._parser.on_connect(self)
-        commands = _greeting(self)
+        login = self.address.login
+        commands = _greeting(self, None if login is None else login.ask(self.moment.left()))
         wire.send_packed_command(wire.pack_commands(commands), check_health=False)
+        reply: Any = None
         for _ in commands:
-            wire.read_response()
+            reply = wire.read_response()
+        _check_role(self.address, reply)
 
     def exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Send a command, connecting if need be, and read its reply, all before `deadline`."""
@@ -318,15 +268,22 @@ class UnixConnection(BoundedConnection, _Local):
 class AsyncConnection(aio.AbstractConnection):
     """What the three kinds have in common. The deadline is the caller's `asyncio.timeout_at`."""
 
+    def __init__(self, *, address: Address) -> None:
+        self.address = address
+        super().__init__(**address.options)
+
     async def on_connect(self) -> None:
         await self.on_connect_check_health()
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         self._parser.on_connect(self)  # type: ignore[no-untyped-call]
-        commands = _greeting(self)
+        login = self.address.login
+        commands = _greeting(self, None if login is None else await login.aask())
         await self.send_packed_command(self.pack_commands(commands), check_health=False)
+        reply: Any = None
         for _ in commands:
-            await self.read_response()
+            reply = await self.read_response()
+        _check_role(self.address, reply)
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         self.drop()
@@ -374,12 +331,12 @@ class AsyncUnixConnection(AsyncConnection, aio.UnixDomainSocketConnection):
 def make_connection(address: Address, resolver: Resolver) -> BoundedConnection:
     """A connection that connects when first used."""
     kind: Any = {"redis": TcpConnection, "rediss": TlsConnection, "unix": UnixConnection}[address.scheme]
-    connection: BoundedConnection = kind(resolver=resolver, **address.options)
+    connection: BoundedConnection = kind(address=address, resolver=resolver)
     return connection
 
 
 def make_async_connection(address: Address) -> AsyncConnection:
     """The same for the running event loop."""
     kind: Any = {"redis": AsyncTcpConnection, "rediss": AsyncTlsConnection, "unix": AsyncUnixConnection}[address.scheme]
-    connection: AsyncConnection = kind(**address.options)
+    connection: AsyncConnection = kind(address=address)
     return connection

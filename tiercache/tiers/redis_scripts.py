@@ -6,7 +6,9 @@ The whole ledger is one sorted set, so that an eviction or a restart loses it wh
     i:<run_id>  -2            the server process that holds it
     q           -(10 + head)  last number given out
     f           -(10 + floor) whatever began before this number is dead
-    h:<tag>     number        last hard purge of a tag (any member that the caller names)
+    h:<tag>     number        last hard purge of a tag
+    s:<tag>     number        last soft purge of a tag
+    b:<rule>    number        last ban of a path
 
 A history that may have lost its end must not be continued: a process that has seen number 10 would take a new 7 for
 old news. So every script starts with the guard, which begins a new epoch when there is no ledger, when another
@@ -29,10 +31,10 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from redis.exceptions import NoScriptError
 
-from tiercache.core.ledger import Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest
 from tiercache.errors import TierRejected
 
-MAX_MEMBERS = 1_000
+MAX_MEMBERS = BATCH
 """Members that one number may carry: one `ZADD` of them stays far below Lua's limit on arguments."""
 LEDGER_LIMIT = 200_000
 PAGE = 2_000
@@ -69,7 +71,7 @@ end
 # A purge of everything leaves no record behind it: what it would kill is below the floor already.
 _PURGE = """
 local number = head + 1
-local members = {}
+local members, previous = {}, {}
 if ARGV[5] == '1' then
   floor = number
   redis.call('UNLINK', KEYS[1])
@@ -78,10 +80,13 @@ if ARGV[5] == '1' then
 else
   local score = string.format('%.0f', number)
   local pairs_ = {}
-  for i = 7, #ARGV do
+  for i = 9, #ARGV do
     members[#members + 1] = ARGV[i]
     pairs_[#pairs_ + 1] = score
     pairs_[#pairs_ + 1] = ARGV[i]
+  end
+  for i, before in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(members))) do
+    previous[i] = before and tonumber(before) or 0
   end
   redis.call('ZADD', KEYS[1], string.format('%.0f', -10 - number), 'q', unpack(pairs_))
   local excess = redis.call('ZCARD', KEYS[1]) - 4 - tonumber(ARGV[6])
@@ -92,24 +97,34 @@ else
     redis.call('ZADD', KEYS[1], string.format('%.0f', -10 - floor), 'f')
   end
 end
-local message = cmsgpack.pack({epoch, number, head, floor, members})
-redis.call('PUBLISH', ARGV[4], message)
-return cmsgpack.pack({run and true or false, {epoch, number, head, floor, members}})
+local ack = ARGV[7] == '1'
+redis.call(ARGV[8], ARGV[4], cmsgpack.pack({epoch, number, head, floor, members, ack}))
+return cmsgpack.pack({run and true or false, {epoch, number, head, floor, members, ack, previous}})
 """
 
 # It writes before it reads, so that a replica refuses it: an answer that lags must not renew anybody's trust.
+# The rows of the fleet may be evicted, or be older than the ledger where a replica has taken over. So the field `@`
+# says in which epoch and when they were begun: whoever has trust has synced within the bound, and so has a row here
+# once they are older than that.
 # The row past the page tells whether the last number of the page is whole; a number is never cut in two, because
 # the reader would ask on from the middle of it.
 _SYNC = """
 local now = redis.call('TIME')
-local row = string.format('%s.%06d %s %s', now[1], tonumber(now[2]), ARGV[2] == '' and '-' or ARGV[2], ARGV[3])
+local at = string.format('%s.%06d', now[1], tonumber(now[2]))
+local since = redis.call('HGET', KEYS[2], '@')
+if not since or string.match(since, '%S+$') ~= epoch then
+  since = at .. ' ' .. epoch
+  redis.call('HSET', KEYS[2], '@', since)
+end
+local row = string.format('%s %s %s %s', at, ARGV[2] == '' and '-' or ARGV[2], ARGV[9], ARGV[7])
 if redis.call('HSET', KEYS[2], ARGV[5], row) == 1 then
   local rows = redis.call('HGETALL', KEYS[2])
   for i = 1, #rows, 2 do
-    local at = tonumber(string.match(rows[i + 1], '^[%d.]+') or '0')
-    if at < tonumber(now[1]) - tonumber(ARGV[6]) then redis.call('HDEL', KEYS[2], rows[i]) end
+    local last = tonumber(string.match(rows[i + 1], '^[%d.]+') or '0')
+    if rows[i] ~= '@' and last < tonumber(now[1]) - tonumber(ARGV[6]) then redis.call('HDEL', KEYS[2], rows[i]) end
   end
 end
+local fleet = ARGV[8] == '1' and redis.call('HGETALL', KEYS[2]) or {}
 local page = tonumber(ARGV[4])
 local from = floor
 if ARGV[2] == epoch and tonumber(ARGV[3]) > floor then from = tonumber(ARGV[3]) end
@@ -134,7 +149,7 @@ for i = 1, #found, 2 do
   numbers[#numbers + 1] = number
 end
 return cmsgpack.pack({run and true or false, epoch, head, floor, tonumber(now[1]), tonumber(now[2]),
-  members, numbers, last, complete})
+  members, numbers, last, complete, since, fleet})
 """
 
 
@@ -183,6 +198,8 @@ class _SyncReply(msgspec.Struct, array_like=True):
     numbers: tuple[int, ...]
     last: int
     complete: bool
+    since: str
+    fleet: tuple[str, ...]
 
 
 _read_message = msgspec.msgpack.Decoder(Message).decode
@@ -214,12 +231,16 @@ class LedgerScripts:
         self.page = page
         self.guarded = True
         """False once the server would not tell its run_id: a restart from a snapshot then goes unnoticed."""
+        self.publish = "PUBLISH"
         self._flagged = True
 
     def purge(
-        self, members: Sequence[str], everything: bool, seen: Stamp | None
+        self, members: Sequence[str], everything: bool, seen: Stamp | None, *, ack: bool = False
     ) -> Generator[Command, bytes, list[Message]]:
-        """Raise these members to a new number, or the floor to it. One message per 1,000 members."""
+        """Raise these members to a new number, or the floor to it. One message per 1,000 members.
+
+        With `ack`, whoever hears of the last one syncs at once, so that its row tells of it.
+        """
         stamp = seen or Stamp("", 0)
         for member in members:
             # The set holds the ledger's own epoch, owner, head and floor too.
@@ -230,16 +251,17 @@ class LedgerScripts:
         else:
             chunks = [members[i : i + MAX_MEMBERS] for i in range(0, len(members), MAX_MEMBERS)]
         messages: list[Message] = []
-        for chunk in chunks:
+        for position, chunk in enumerate(chunks, 1):
             try:
                 encoded = [member.encode() for member in chunk]
             except UnicodeEncodeError as error:
                 raise TierRejected(f"a ledger member cannot be written as UTF-8: {error.object!r}") from error
             fresh = secrets.token_hex(8)
+            flags = ("1" if everything else "0", self.limit, "1" if ack and position == len(chunks) else "0")
             reply = yield from self._call(
                 PURGE,
                 (self.ledger,),
-                (fresh, stamp.epoch, stamp.number, self.bus, "1" if everything else "0", self.limit, *encoded),
+                (fresh, stamp.epoch, stamp.number, self.bus, *flags, self.publish, *encoded),
             )
             answer = _decode(_read_purge, reply)
             self.guarded = answer.guarded
@@ -248,12 +270,17 @@ class LedgerScripts:
             stamp = Stamp(answer.message.epoch, answer.message.number)
         return messages
 
-    def sync(self, request: SyncRequest, process_id: str) -> Generator[Command, bytes, SyncPage]:
-        """One page of what `request` has not seen; writes the row of this process."""
+    def sync(
+        self, request: SyncRequest, process_id: str, bound: float, *, fleet: bool = False
+    ) -> Generator[Command, bytes, SyncPage]:
+        """One page of what `request` has not seen, and with `fleet` the rows of all processes; writes the row of this
+        one, with its staleness bound in seconds.
+        """
+        row = (process_id, MEMBER_ROW_KEPT, f"{bound:.6f}", "1" if fleet else "0", request.applied)
         reply = yield from self._call(
             SYNC,
             (self.ledger, self.members),
-            (secrets.token_hex(8), request.epoch, request.seen, self.page, process_id, MEMBER_ROW_KEPT),
+            (secrets.token_hex(8), request.epoch, request.seen, self.page, *row),
         )
         answer = _decode(_read_sync, reply)
         self.guarded = answer.guarded
@@ -265,7 +292,13 @@ class LedgerScripts:
             records=tuple(zip(answer.members, answer.numbers, strict=True)),
             last=answer.last,
             complete=answer.complete,
+            rows=_rows(answer.fleet) if fleet else None,
+            since=float(answer.since.split()[0]),
         )
+
+    def leave(self, process_id: str) -> Generator[Command, bytes, None]:
+        """Remove the row of a process that trusts nothing any more."""
+        yield ("HDEL", self.members, process_id)
 
     def _call(self, script: Script, keys: Command, args: Command) -> Generator[Command, bytes, bytes]:
         while True:
@@ -283,6 +316,19 @@ class LedgerScripts:
                 if not flagged or not _unreadable_flags(error):
                     raise
                 self._flagged = False
+
+
+def _rows(fleet: Sequence[str]) -> tuple[Row, ...]:
+    rows = []
+    for process_id, text in zip(fleet[::2], fleet[1::2], strict=True):
+        if process_id == "@":
+            continue
+        try:
+            time, epoch, number, bound = text.split()
+            rows.append(Row(process_id, float(time), epoch, int(number), float(bound)))
+        except ValueError as error:
+            raise TierRejected("the table of processes holds something that tiercache did not write") from error
+    return tuple(rows)
 
 
 def _unreadable_flags(error: TierRejected) -> bool:

@@ -1,0 +1,75 @@
+"""How a process follows the ledger: it hears the bus, syncs every third of the staleness bound and at once on a gap,
+and replays what the shared tier has not confirmed.
+
+While the server is away it tries again with growing, jittered pauses, so that a fleet does not come back as a herd.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from tiercache.engine import flows
+from tiercache.engine.effects import Flow, Hear, Listen, Rest, ThreadFlow
+from tiercache.engine.engine import Engine
+from tiercache.engine.ports import Subscription
+from tiercache.errors import TierError
+
+SYNCS_PER_BOUND = 3
+"""A sync may fail twice before trust runs out."""
+LONGEST_PAUSE = 1.0
+"""Seconds between attempts to reach a server that is away: recovery is seen within two seconds."""
+
+
+def listening(engine: Engine, stopping: threading.Event) -> ThreadFlow[None]:
+    """The life of a listener, until it is told to stop. Only for a thread of its own."""
+    assert engine.shared is not None
+    pause = 0.0
+    while not stopping.is_set():
+        subscription: Subscription | None = None
+        try:
+            # Before the first sync, so that nothing falls between the two.
+            subscription = yield Listen(engine.shared)
+            pause = 0.0
+            yield from _follow(engine, subscription, stopping)
+        except TierError as error:
+            if stopping.is_set():
+                break
+            # The bus is only the fast way; as long as syncs are answered, the bound holds without it. One that is
+            # not answered says so itself.
+            if (yield from _sync(engine)):
+                engine.complaints.swallow("bus of the shared tier cut off", error)
+        except Exception as error:  # a listener that dies leaves its process isolated for good
+            engine.complaints.swallow("listener", f"{type(error).__name__}: {error}")
+        finally:
+            if subscription is not None:
+                subscription.close()
+        pause = min(LONGEST_PAUSE, max(0.05, pause * 2))
+        yield Rest(stopping, min(pause, _interval(engine)) * random.uniform(0.5, 1.0))
+
+
+def _follow(engine: Engine, subscription: Subscription, stopping: threading.Event) -> ThreadFlow[None]:
+    """Apply what is published, and sync, for as long as the subscription lives."""
+    due = engine.clock()
+    while not stopping.is_set():
+        now = engine.clock()
+        if now >= due:
+            good = yield from _sync(engine)
+            due = now + _interval(engine) * random.uniform(0.9, 1.0)
+            if good and (yield from flows.replay(engine, time.monotonic() + engine.settings.purge_timeout)):
+                due = now
+            continue
+        message = yield Hear(subscription, due - now)
+        if message is not None and engine.ledger.heard(message, engine.clock()):
+            due = now
+
+
+def _interval(engine: Engine) -> float:
+    return engine.settings.staleness_bound / SYNCS_PER_BOUND
+
+
+def _sync(engine: Engine) -> Flow[bool]:
+    # Longer than a sync may take in normal times: attaching to a large ledger takes many pages.
+    page = yield from flows.sync(engine, time.monotonic() + max(2.0, engine.settings.staleness_bound))
+    return page is not None

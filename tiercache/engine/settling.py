@@ -1,0 +1,49 @@
+"""Things to be done a little later, by one thread that lives while there are any: purges to be repeated."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+
+class Settling:
+    """Runs each job once, when its time has come or when `finish` is called. A job must not raise."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._thread: threading.Thread | None = None
+
+    def later(self, seconds: float, job: Callable[[], None]) -> None:
+        """Run `job` once these seconds have passed. Raises `RuntimeError` where no thread can be started."""
+        with self._change:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._serial), job))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="tiercache-settling", daemon=True)
+                thread.start()
+                self._thread = thread
+            else:
+                self._change.notify()
+
+    def finish(self) -> None:
+        """Run now what is left: the process is about to end, and late is better than never."""
+        with self._change:
+            due, self._due = sorted(self._due), []
+            self._change.notify()
+        for _, _, job in due:
+            job()
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                while self._due and (wait := self._due[0][0] - time.monotonic()) > 0:
+                    self._change.wait(wait)
+                if not self._due:
+                    self._thread = None
+                    return
+                _, _, job = heapq.heappop(self._due)
+            job()

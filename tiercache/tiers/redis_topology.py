@@ -1,0 +1,91 @@
+"""Which server is asked: what one server, a Sentinel set-up and a Cluster have in common.
+
+A topology is a set of flows that yield what is to be asked of which server, and are sent the answer or thrown the
+`TierError`; so threads and event loops share them. What a topology has learned is replaced whole, never changed half,
+so no lock is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol
+
+from redis.exceptions import ClusterDownError, ReadOnlyError
+
+from tiercache.errors import TierError, TierUnavailable
+from tiercache.tiers.redis_connections import Address
+from tiercache.tiers.redis_errors import FOREIGN, no_longer_primary
+
+Command = tuple[Any, ...]
+
+
+class Ask(NamedTuple):
+    """Send a command to a server."""
+
+    address: Address
+    command: Command
+    asking: bool = False
+    """Whether the server is to answer for a slot that is still on its way there."""
+    share: float = 1.0
+    """Of the time that is left."""
+
+
+class Rest(NamedTuple):
+    """Wait."""
+
+    seconds: float
+
+
+Route = Generator[Ask | Rest, Any, Any]
+
+
+class Topology(Protocol):
+    """How the server for a key is found, and what an error says about that."""
+
+    sharded: bool
+    """Whether the bus may be one of a Cluster's shards."""
+
+    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+        """Have a command carried out by the server that has the key.
+
+        A command that fails because another server has taken over is sent to that one: each one of ours may be
+        repeated. `careful`: make sure from time to time that it is still the right server, though it answers.
+        """
+
+    def home(self, key: str) -> str | None:
+        """`where` of the server that has the key, as far as is known; None: not yet, or in doubt."""
+
+    def keeps(self, where: str) -> bool:
+        """Whether idle connections to that server are worth keeping."""
+
+    @property
+    def version(self) -> int:
+        """Rises whenever `keeps` may answer otherwise than before."""
+
+
+class Standalone:
+    """One server, whatever happens."""
+
+    sharded = False
+    version = 0
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+        return (yield Ask(self._address, command))
+
+    def home(self, key: str) -> str | None:
+        return self._address.where
+
+    def keeps(self, where: str) -> bool:
+        return True
+
+
+def casts_doubt(error: TierError) -> bool:
+    """Whether another server may have the job by now: this one is gone, mute, not ready, or not a primary."""
+    cause = error.__cause__
+    if isinstance(error, TierUnavailable):
+        # Without such a cause it is a matter of this process: too busy, out of time before it began.
+        return isinstance(cause, FOREIGN)
+    return isinstance(cause, ReadOnlyError | ClusterDownError) or (cause is not None and no_longer_primary(cause))
