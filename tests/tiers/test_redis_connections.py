@@ -42,6 +42,22 @@ class TestConfiguration:
             "unix://",
             "unix://relative",
             "redis://" + "x" * 64,
+            "redis://a,b",
+            "redis+sentinel://localhost",
+            "redis+sentinel://localhost/",
+            "redis+sentinel://localhost/my shop",
+            "redis+sentinel://localhost/shop/zero",
+            "redis+sentinel://localhost/shop/0/1",
+            "redis+sentinel://localhost:0/shop",
+            "redis+sentinel://localhost,[::1/shop",
+            "redis+sentinel://localhost/shop?sentinel=x",
+            "redis+cluster://localhost/1",
+            "redis+cluster://localhost?db=1",
+            "redis+cluster://localhost:port,localhost",
+            "redis+cluster://localhost?sentinel_password=x",
+            "redis+nothing://localhost",
+            "unix+cluster:///tmp/s",
+            "valkeyss://localhost",
             None,
             7,
         ],
@@ -52,7 +68,14 @@ class TestConfiguration:
         assert caught.value.setting == "url"
 
     @pytest.mark.parametrize(
-        "url", ["redis://u:hunter2@localhost:x", "redis://:hun@ter2@localhost/x", "redis://h?password=hunter2&x=1"]
+        "url",
+        [
+            "redis://u:hunter2@localhost:x",
+            "redis://:hun@ter2@localhost/x",
+            "redis://h?password=hunter2&x=1",
+            "redis+sentinel://h/shop?sentinel_password=hunter2&x=1",
+            "redis+cluster://:hunter2@h,i/1",
+        ],
     )
     def test_a_refused_url_does_not_show_its_password(self, url: str) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -60,7 +83,21 @@ class TestConfiguration:
         assert "ter2" not in str(caught.value) + repr(caught.value.value)
 
     @pytest.mark.parametrize(
-        "url", ["redis://", "redis://localhost", "rediss://u:p@h:1/2", "redis://[::1]:6379/", "unix:///tmp/s?db=1"]
+        "url",
+        [
+            "redis://",
+            "redis://localhost",
+            "rediss://u:p@h:1/2",
+            "redis://[::1]:6379/",
+            "unix:///tmp/s?db=1",
+            "valkey://localhost",
+            "valkeys://localhost?ssl_check_hostname=false",
+            "redis+sentinel://u:p@a,b:1,[::1]:2/shop/3?sentinel_username=v&sentinel_password=q",
+            "valkeys+sentinel://a/shop?ssl_cert_reqs=none",
+            "redis+cluster://u:p@a,b:1/0?client_name=x",
+            "rediss+cluster://[::1]",
+            "VALKEY+cluster://a",
+        ],
     )
     def test_a_url_that_may_work_connects_to_nothing_yet(self, url: str) -> None:
         RedisTier(url, "shop").close()
@@ -292,8 +329,8 @@ class TestNoReplyForAnother:
             assert tier.get("a", soon()) is None
             assert await tier.aget("a", soon()) is None
             proxy.say(b"$3\r\nold\r\n")
-            (connection,) = tier._threads._idle
-            (stream,) = tier._loops[asyncio.get_running_loop()]._idle
+            ((connection,),) = tier._threads._idle.values()
+            ((stream,),) = tier._loops[asyncio.get_running_loop()]._idle.values()
             while connection.quiet() or stream.quiet():
                 await asyncio.sleep(0.001)
             assert tier.get("a", soon()) is None

@@ -109,7 +109,7 @@ class TestPools:
             tier.close()
             held.release.set()
             assert running.result() is None
-            assert not pool._idle
+            assert not any(pool._idle.values())
             assert not pool._all
 
     def test_threads_and_loops_at_once(self, redis_server: RedisServer, open_tier: Callable[..., RedisTier]) -> None:
