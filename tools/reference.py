@@ -25,7 +25,8 @@ The arguments of `TierCache`. Flask reads each of them from `app.config` too, as
 case. A value that is not accepted raises `ConfigError` when the app starts, with the name, the value and what is
 accepted.
 
-`TIERCACHE_DISABLED=1` in the environment lets every request through to the app, unless `enabled` is given.
+`TIERCACHE_DISABLED=1` in the environment lets every request through to the app, unless `enabled` is given. `purge` and
+`apurge` work on all the same: other processes may be caching what this one changes.
 """
 
 _POLICY = """\

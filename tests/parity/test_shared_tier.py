@@ -41,6 +41,22 @@ def of_one_mind(face: Face, other: Face) -> bool:
     return other.get(url).outcome == "tiercache; hit; detail=l2"
 
 
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_switched_off_it_still_purges_for_the_others(
+    world: World, redis_url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = world.face(Origin(), redis_url)
+    if how == "environment":
+        monkeypatch.setenv("TIERCACHE_DISABLED", "1")
+    off = world.face(Origin(), redis_url, **({"enabled": False} if how == "argument" else {}))
+    assert [off.get("/p/1").outcome for _ in range(2)] == ["", ""]
+    assert other.get("/p/1").outcome == STORED
+    assert other.get("/p/1").hit
+    assert off.cache.purge(tags="p:1").shared
+    eventually(lambda: not other.get("/p/1").hit)
+    assert off.cache.stats()["purges"] == 1
+
+
 def test_the_way_through_l2_changes_nothing(world: World, redis_url: str) -> None:
     lines = [("X-Raw", "caf\xe9 \xff"), TEXT, ("Link", "</a>"), ("X-Empty", ""), ("Link", "</b>")]
     reply = Reply(bytes(range(256)) * 100, lines, reason="Just So")
