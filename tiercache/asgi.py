@@ -45,7 +45,7 @@ class ASGIRequest(Request):
         self._fields: dict[bytes, bytes] = dict(headers)
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
-        self.current = self.isolated = False
+        self.current = self.early = self.isolated = False
         self.trusted = ()
         if len(self._fields) != len(headers):
             self._join(headers, watched)
@@ -191,6 +191,7 @@ class ASGIMiddleware:
             return
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
+        exchange.ask_behind = lambda other: self._fills.ask_behind(other, scope)
         try:
             answer = await adrive(open_exchange(exchange))
         except BaseException:
@@ -203,8 +204,9 @@ class ASGIMiddleware:
                 # Whatever becomes of this client: others wait for what its request has set going.
                 if exchange.refresh:
                     self._fills.refresh(exchange, scope, self._state)
-        elif exchange.unsatisfiable:
-            await send_reply(self._presenter.unsatisfiable(), send)
+        elif exchange.failure:
+            await send_reply(self._presenter.failed(exchange.failure), send)
+            await adrive(exchange.close())
         elif not exchange.observing:
             line = self._presenter.forwarded(exchange.forward, exchange.detail)
             await self.app(scope, receive, _with_line(send, line))

@@ -80,6 +80,8 @@ class ASGIFills:
                 return
             if kind == "http.response.start":
                 message = self._started(exchange, message)
+                if exchange.lease is not None:
+                    await adrive(exchange.let_go())
                 dropping = exchange.again or exchange.substitute is not None
                 started = not exchange.again
                 if exchange.substitute is not None:
@@ -162,6 +164,16 @@ class ASGIFills:
         self._detach(loop.create_task(self._refresh(exchange, own), context=Context()))
 
     async def _refresh(self, exchange: Exchange, scope: Scope) -> None:
+        try:
+            await self._fill_alone(exchange, scope)
+        finally:
+            self._engine.limits.refreshed()
+
+    def ask_behind(self, exchange: Exchange, scope: Scope) -> None:
+        """Fill behind a request whose client may not wait for it to the end, on that request as it came."""
+        self._detach(asyncio.get_running_loop().create_task(self._fill_alone(exchange, dict(scope))))
+
+    async def _fill_alone(self, exchange: Exchange, scope: Scope) -> None:
         asked = False
         over = asyncio.Event()
         exchange.when_over = over.set
@@ -178,10 +190,7 @@ class ASGIFills:
         async def discard(message: Message) -> None:
             pass
 
-        try:
-            await self.fill(exchange, scope, receive, discard)
-        finally:
-            self._engine.refreshed()
+        await self.fill(exchange, scope, receive, discard)
 
     def _detach(self, task: asyncio.Task[None]) -> None:
         self._detached.add(task)

@@ -9,7 +9,8 @@ from typing import Any, Never, TypeVar, Unpack
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings
-from tiercache.core.policy import SESSION, Policy, PolicySettings
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import SESSION, PolicySettings
 from tiercache.core.routes import Route, RouteTable
 from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import Flow, adrive, drive

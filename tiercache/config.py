@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final, Literal, TypedDict, Unpack, cast
 
 from tiercache.core.admission import FORWARDING
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
-from tiercache.core.policy import Duration, Policy, Size
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import Duration, Size
 from tiercache.core.validation import (
     DURATION,
     FLAG,
@@ -94,6 +95,13 @@ _ROWS = (
     Setting("max_body", above_zero(SIZE), "1MiB", "Largest body to store, in bytes."),
     Setting("l2_budget", _WAIT, "50ms", "Longest that one request waits for L2 in all, in seconds."),
     Setting(
+        "l2_slow",
+        _WAIT,
+        "15ms",
+        "An answer of L2 that takes this long counts as a failed one, in seconds; when half of the last calls have "
+        "failed, L2 is left alone until it is well again.",
+    ),
+    Setting(
         "staleness_bound",
         _WAIT,
         "1s",
@@ -173,6 +181,7 @@ class CacheSettings(TypedDict, total=False):
     l1_size: Size
     max_body: Size
     l2_budget: Duration
+    l2_slow: Duration
     staleness_bound: Duration
     on_lost_history: Literal["dead", "stale"]
     strong_wait: Duration
@@ -207,6 +216,7 @@ class Settings(Validated):
     l1_size: int
     max_body: int
     l2_budget: float
+    l2_slow: float
     staleness_bound: float
     on_lost_history: Literal["dead", "stale"]
     strong_wait: float

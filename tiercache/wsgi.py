@@ -33,6 +33,7 @@ from tiercache.wsgi_fills import (
     Whole,
     Write,
     WSGIApp,
+    ask_behind,
     call,
     environ_name,
     fields_of,
@@ -74,7 +75,7 @@ class WSGIRequest(Request):
         self.path = path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
-        self.current = self.isolated = False
+        self.current = self.early = self.isolated = False
         self.trusted = ()
         if watched.variables.isdisjoint(environ):
             self.special = (b"content-length",) if environ.get("CONTENT_LENGTH") else ()
@@ -178,6 +179,7 @@ class WSGIMiddleware:
             return self._pass_by(line, environ, start_response)
         self._lifecycle.ensure_running()
         exchange = Exchange(engine, request)
+        exchange.ask_behind = lambda other: ask_behind(other, self.app, environ)
         try:
             answer = drive(open_exchange(exchange))
         except BaseException:
@@ -190,8 +192,9 @@ class WSGIMiddleware:
                 # Whatever becomes of this client: others wait for what its request has set going.
                 if exchange.refresh:
                     refresh(exchange, self.app, environ)
-        if exchange.unsatisfiable:
-            return send_reply(self._presenter.unsatisfiable(), start_response)
+        if exchange.failure:
+            drive(exchange.close())
+            return send_reply(self._presenter.failed(exchange.failure), start_response)
         if exchange.observing:
             return Fill(exchange, self.app).run(environ, start_response)
         line = self._presenter.forwarded(exchange.forward, exchange.detail)

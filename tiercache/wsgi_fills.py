@@ -6,7 +6,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -219,6 +219,8 @@ class Fill:
             exchange.refuse("incomplete")
         fields = fields_of(headers)
         edge = exchange.started(status_code(status), status[4:].encode("latin-1"), fields)
+        if exchange.lease is not None:
+            drive(exchange.let_go())
         if exchange.again:
             return _nowhere
         self._started = True
@@ -277,20 +279,33 @@ _CONDITIONS = frozenset(environ_name(name) for name in CONDITIONS)
 
 def refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
     """Fill behind a stale answer, by a request of the cache's own, in a thread of its own."""
+    engine = exchange.engine
     own = {name: environ[name] for name in _REFRESHED if name in environ}
     own |= {"REQUEST_METHOD": "GET", "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}
     own |= {environ_name(name): value.decode("latin-1") for name, value in exchange.scrubbed or ()}
     # In a context of its own: threads may inherit the one that they were started in.
-    run, args = Context().run, (_refresh, exchange, app, own)
+    _start(exchange, app, own, Context(), engine.limits.refreshed)
+
+
+def ask_behind(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
+    """Fill behind a request whose client may not wait for it to the end, on that request as it came."""
+    own = {**environ, "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}
+    _start(exchange, app, own, copy_context(), lambda: None)
+
+
+def _start(
+    exchange: Exchange, app: WSGIApp, environ: Environ, context: Context, ended: Callable[[], object]
+) -> None:
+    args = (_fill_alone, exchange, app, environ, ended)
     try:
-        threading.Thread(target=run, args=args, name="tiercache-refresh", daemon=True).start()
+        threading.Thread(target=context.run, args=args, name="tiercache-refresh", daemon=True).start()
     except RuntimeError as error:  # no room for another, or the interpreter is ending
         exchange.abandon()
-        exchange.engine.refreshed()
+        ended()
         exchange.engine.complaints.swallow("fill without its client", f"it could not start: {error}")
 
 
-def _refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
+def _fill_alone(exchange: Exchange, app: WSGIApp, environ: Environ, ended: Callable[[], object]) -> None:
     engine = exchange.engine
     try:
         body = Fill(exchange, app).run(environ, lambda status, headers, exc_info=None: _nowhere)
@@ -303,7 +318,7 @@ def _refresh(exchange: Exchange, app: WSGIApp, environ: Environ) -> None:
         engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
     finally:
         exchange.abandon()
-        engine.refreshed()
+        ended()
 
 
 class Whole(Closing):

@@ -278,7 +278,7 @@ def http_date(seconds: float) -> str:
 def _until_refreshed(face: Face) -> None:
     pause = threading.Event()
     for _ in range(int(GUARD / 0.001)):
-        if not face.cache._engine.refreshing:
+        if not face.cache._engine.limits.refreshing:
             return
         pause.wait(0.001)
     raise Mismatch("the refresh behind it did not end")

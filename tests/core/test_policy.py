@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercache.core.policy import Policy, PolicySettings
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import PolicySettings
 from tiercache.errors import ConfigError
 
 EXPLICIT: dict[str, Any] = {

@@ -113,4 +113,4 @@ def test_no_room_for_another_thread_fails_no_request(world: World, monkeypatch: 
         assert face.get("/p/1").status == 200
     engine = face.cache._engine
     if world.kind == "wsgi":
-        assert (engine.refreshing, len(engine.flights)) == (0, 0)
+        assert (engine.limits.refreshing, len(engine.flights)) == (0, 0)

@@ -15,7 +15,7 @@ from tests.parity.faces import Asked, Origin, Reply
 from tiercache.core import keys
 from tiercache.core.decisions import MAX_FIELDS, MAX_VARY, REASONS
 from tiercache.core.keys import MAX_SELECTING, picked_cookies, picked_query
-from tiercache.core.policy import NEVER_STORED
+from tiercache.core.policy_kinds import NEVER_STORED
 
 TEXT = ("Content-Type", "text/plain")
 STORED = "tiercache; fwd=miss; stored"

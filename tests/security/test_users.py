@@ -476,7 +476,7 @@ def test_a_refresh_that_varies_by_what_it_did_not_send_is_not_stored(world: Worl
     hands.turn(11)
     face.get("/p/1", [line])
     eventually(lambda: face.cache.stats()["refused"].get("vary"))
-    eventually(lambda: not face.cache._engine.refreshing)
+    eventually(lambda: not face.cache._engine.limits.refreshing)
     assert face.cache.stats()["stored"] == 1
 
 
@@ -487,5 +487,5 @@ def test_a_credential_that_chose_the_variant_is_not_lent_to_a_refresh(world: Wor
     face.get("/p/1", [line])
     hands.turn(11)
     face.get("/p/1", [line])
-    assert face.cache._engine.refreshing == 0
+    assert face.cache._engine.limits.refreshing == 0
     assert all(asked.fields.get("cookie") == "_ga=alice" for asked in face.origin.asked)

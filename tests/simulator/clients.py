@@ -86,7 +86,7 @@ def refresh(process: Process, exchange: Exchange, page: Page, dice: Dice) -> Flo
     try:
         yield from fill(process, exchange, page, dice, None)
     finally:
-        process.engine.refreshed()
+        process.engine.limits.refreshed()
 
 
 def fill(process: Process, exchange: Exchange, page: Page, dice: Dice, visitor: Visitor | None) -> Flow:

@@ -5,11 +5,16 @@ Times here are on the process's own clock, so that a hit compares two numbers an
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 from tiercache.core.edge_headers import Edge
 from tiercache.core.keys import Key
 from tiercache.core.messages import StoredResponse
+from tiercache.core.policy_kinds import PROBABILISTIC
+
+_CERTAIN = 14.0
+"""-ln of a chance of one in a million: sooner than this many times the cost before the end nobody refreshes."""
 
 
 class Entry:
@@ -21,6 +26,7 @@ class Entry:
         "body",
         "born",
         "checked",
+        "cost",
         "edge",
         "epoch",
         "error_until",
@@ -32,6 +38,7 @@ class Entry:
         "public",
         "refresh_until",
         "response",
+        "soon",
         "status",
         "tags",
         "wire",
@@ -46,6 +53,7 @@ class Entry:
         isolated_ttl: float,
         mark: int,
         began: float,
+        early: float | str | None = None,
     ) -> None:
         self.response = response
         self.status = response.status
@@ -57,6 +65,14 @@ class Entry:
         self.tags = response.tags
         self.born = response.created - offset
         self.fresh_until = response.fresh_until - offset
+        self.cost = response.cost if early == PROBABILISTIC else 0.0
+        """Seconds that the fill took, where they decide when it is refreshed early."""
+        if early is None:
+            self.soon = self.fresh_until
+        elif isinstance(early, str):
+            self.soon = self.fresh_until - response.cost * _CERTAIN
+        else:
+            self.soon = self.born + early * (self.fresh_until - self.born)
         self.refresh_until = self.fresh_until + response.stale_while_revalidate
         self.error_until = self.fresh_until + response.stale_if_error
         self.keep_until = response.keep_until - offset
@@ -70,6 +86,14 @@ class Entry:
         self.wire: tuple[int, Any] = (-1, None)
         """(age in seconds, what the face sends at that age): made once a second, not once a hit."""
 
+    def early_due(self, now: float, chance: float) -> bool:
+        """Whether a fresh entry whose `soon` has come is to be made anew behind the answers.
+
+        With a cost, by chance (0 to 1, uniform): probabilistic early expiration with beta 1 (XFetch; Vattani,
+        Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB 2015).
+        """
+        return self.cost == 0.0 or now - self.cost * log(chance or 1e-9) >= self.fresh_until
+
     def outdate(self, at: float, *, history_lost: bool = False) -> None:
         """Count as stale from `at` on, as if the lifetime had ended then. With `history_lost`, nothing but the time for
         which it may be served while it is revalidated is left of it.
@@ -78,6 +102,7 @@ class Entry:
         """
         response = self.response
         self.fresh_until = fresh_until = min(self.fresh_until, at)
+        self.soon = min(self.soon, at)
         self.refresh_until = min(self.refresh_until, fresh_until + response.stale_while_revalidate)
         self.error_until = min(self.error_until, fresh_until + response.stale_if_error)
         if history_lost:

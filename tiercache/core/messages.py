@@ -27,6 +27,7 @@ class Request:
         "credential",
         "current",
         "directives",
+        "early",
         "isolated",
         "key",
         "method",
@@ -54,6 +55,8 @@ class Request:
     """`condition` or `range` where the request asks for less than the whole response, else empty."""
     current: bool
     """This process knows of every purge that the rule's `consistency` asks it to know of before it answers."""
+    early: bool
+    """What answers it is fresh, and to be made anew behind the answer."""
     isolated: bool
     """It was answered from this process's own fills, past trust in what others have purged."""
     directives: Any

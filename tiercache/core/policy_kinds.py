@@ -10,6 +10,7 @@ from typing import Any, Final
 from tiercache.core.validation import DURATION, listing, one_of
 
 TIERS: Final = ("l1", "l2")
+PROBABILISTIC: Final = "probabilistic"
 NEGOTIATED: Final = ("accept", "accept-charset", "accept-encoding", "accept-language")
 NEVER_STORED: Final = frozenset({206, 304, 400, 405, 408, 411, 412, 413, 414, 416, 417, 426, 428, 429, 431, 501, 511})
 """Statuses that no setting makes storable: partial or bodiless by nature, or caused by the request alone (for some of
@@ -57,6 +58,15 @@ def negotiated(value: Any) -> str:
     if not isinstance(value, str) or value.lower() not in NEGOTIATED:
         raise ValueError
     return value.lower()
+
+
+def early(value: Any) -> float | str:
+    if value == PROBABILISTIC:
+        return PROBABILISTIC
+    share = fraction(value)
+    if share == 1:
+        raise ValueError
+    return share
 
 
 def fraction(value: Any) -> float:

@@ -45,6 +45,15 @@ class Message(NamedTuple):
     """In the answer to the one who asked, the number of each member before; 0 if it had none above the floor."""
 
 
+class Wake(NamedTuple):
+    """Word of a fill that others wait for, as published when its lease is given back."""
+
+    name: str
+    """Under which its outcome lies in L2."""
+    made: bool
+    """False: there is nothing for them, and each calls the app."""
+
+
 class Row(NamedTuple):
     """What a process has let the shared tier know of itself with its last sync."""
 

@@ -22,7 +22,10 @@ def substituted_value(ttl: float, detail: str, status: str, *, stored: bool) -> 
         parts.append(f"fwd-status={status}")
     if stored:
         parts.append("stored")
-    return "; ".join([*parts, f"ttl={int(ttl)}", f"detail={detail}"]).encode("ascii")
+    parts.append(f"ttl={int(ttl)}")
+    if detail:
+        parts.append(f"detail={detail}")
+    return "; ".join(parts).encode("ascii")
 
 
 def forwarded_value(forward: str, detail: str, *, stored: bool) -> bytes:

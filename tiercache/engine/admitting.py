@@ -35,7 +35,15 @@ def admit(
     edge = engine.edge(response.fields, policy, lifetime=lifetime, app_decides=response.explicit)
     # What this process wrote it reads back as it meant it; others may have learned the shared clock less well.
     offset = engine.server_time.low if mark >= 0 else engine.server_time.high
-    entry = Entry(response, edge, offset=offset, isolated_ttl=policy.isolated_ttl, mark=mark, began=began)
+    entry = Entry(
+        response,
+        edge,
+        offset=offset,
+        isolated_ttl=policy.isolated_ttl,
+        mark=mark,
+        began=began,
+        early=policy.early_refresh,
+    )
     key = request.key
     if response.vary:
         names = tuple([name for name, _ in response.vary])

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tiercache.core.messages import Request
-from tiercache.core.policy import STRONG
+from tiercache.core.policy_settings import STRONG
 from tiercache.core.session_mark import UNCONFIRMED
 from tiercache.engine import flows, session
 from tiercache.engine.effects import Flow, Wait

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from tiercache.core.policy import Policy, PolicySettings
+from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import placeholders
+from tiercache.core.policy_settings import PolicySettings
 from tiercache.core.routes import fill_tags
 from tiercache.engine.fill import current_fill
 from tiercache.errors import ConfigError

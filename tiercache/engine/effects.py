@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import tiercache.engine.flights as flights
-from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
 from tiercache.engine.ports import SharedStore, Subscription
 
 R = TypeVar("R")
@@ -169,6 +169,48 @@ class Leave:
         await self.store.aleave(self.process_id, self.deadline)
 
 
+class Acquire:
+    """Take the lease of a name for `ttl_ms` milliseconds, if nobody holds it; brings whether it was taken."""
+
+    __slots__ = ("deadline", "name", "store", "token", "ttl_ms")
+
+    def __init__(self, store: SharedStore, name: str, token: str, ttl_ms: int, deadline: float) -> None:
+        self.store, self.name, self.token, self.ttl_ms, self.deadline = store, name, token, ttl_ms, deadline
+
+    def run(self) -> bool:
+        return self.store.acquire(self.name, self.token, self.ttl_ms, self.deadline)
+
+    async def arun(self) -> bool:
+        return await self.store.aacquire(self.name, self.token, self.ttl_ms, self.deadline)
+
+
+class Renew(Acquire):
+    """Let a lease that is held last `ttl_ms` milliseconds from now."""
+
+    __slots__ = ()
+
+    def run(self) -> bool:
+        return self.store.renew(self.name, self.token, self.ttl_ms, self.deadline)
+
+    async def arun(self) -> bool:
+        return await self.store.arenew(self.name, self.token, self.ttl_ms, self.deadline)
+
+
+class Release:
+    """Give a lease back, and let those who wait for it know whether there is something in L2 for them."""
+
+    __slots__ = ("deadline", "made", "name", "store", "token")
+
+    def __init__(self, store: SharedStore, name: str, token: str, made: bool, deadline: float) -> None:
+        self.store, self.name, self.token, self.made, self.deadline = store, name, token, made, deadline
+
+    def run(self) -> None:
+        self.store.release(self.name, self.token, self.made, self.deadline)
+
+    async def arun(self) -> None:
+        await self.store.arelease(self.name, self.token, self.made, self.deadline)
+
+
 class Pause:
     """Let some seconds pass."""
 
@@ -204,7 +246,7 @@ class Hear:
     def __init__(self, subscription: Subscription, timeout: float) -> None:
         self.subscription, self.timeout = subscription, timeout
 
-    def run(self) -> Message | None:
+    def run(self) -> Message | Wake | None:
         return self.subscription.wait(self.timeout)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import threading
 import time
@@ -29,24 +30,27 @@ from tiercache.core.keys import (
 )
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.core.policy import BOUNDED, STRONG, Policy
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import BOUNDED, STRONG
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.server_time import ServerTime
+from tiercache.engine.breaker import Breaker
 from tiercache.engine.events import Complaints, Stats
-from tiercache.engine.flights import Flights
+from tiercache.engine.flights import Flights, Wakes
+from tiercache.engine.limits import Limits
 from tiercache.engine.memo import Memo
 from tiercache.engine.ports import Clock, LocalStore, SharedStore
 from tiercache.engine.serving import Presenter
 from tiercache.errors import TierError
 
+EARLY_PAUSE = 1.0
+"""Seconds until another request may be chosen to have an entry made anew before its end."""
 DECLARED_FOR = 86_400.0
 """Seconds for which a decorator's word for a URL is remembered: until then its answers are expected to be stored."""
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
 MEMORABLE = 2_048
 """Bytes of a key that is remembered so: clients choose how long they are."""
-MAX_REFRESHES = 8
-"""Refreshes behind stale answers at once, in one process."""
 
 boot_clock: Clock
 if hasattr(time, "CLOCK_BOOTTIME"):
@@ -93,6 +97,8 @@ class Engine:
         self.unshareable: Memo[Key] = Memo(clock)
         self.declared: Memo[Key] = Memo(clock)
         """URLs whose views a decorator has spoken for."""
+        self.cooling: Memo[Key] = Memo(clock)
+        """URLs whose app has just failed where something stale hides it: it is left alone for a while."""
         self.passing: Memo[tuple[Key, str]] = Memo(clock)
         self.ledger = Ledger(
             bound=settings.staleness_bound,
@@ -108,7 +114,11 @@ class Engine:
         self.failing = False
         """Whether the last sync with the shared tier failed."""
         self._lookup = memory.lookup
-        self.refreshing = 0
+        self.breaker = Breaker(settings.l2_slow)
+        self.wakes = Wakes()
+        self.leases: dict[str, str] = {}
+        """Name and token of the leases that this process holds."""
+        self.limits = Limits()
         self.lock = threading.Lock()
         """For what is read and changed in one step; held for nothing that waits."""
         self._policies: dict[tuple[Route, Policy], Policy] = {}
@@ -152,7 +162,7 @@ class Engine:
         if entry.checked != ledger.version and not ledger.alive(entry):
             return None
         # After the check, which outdates what was purged softly.
-        if now >= entry.fresh_until:
+        if now >= entry.soon and not self._still_fresh(request, entry):
             return None
         if not trusted:
             if not self._isolated(request, entry):
@@ -174,6 +184,18 @@ class Engine:
                 request.bypass = "client"
                 return False
         return policy.consistency == BOUNDED or request.current or self.shared is None
+
+    def _still_fresh(self, request: Request, entry: Entry) -> bool:
+        """Whether an entry whose `soon` has come answers as if it had not. One request at a time is chosen to have it
+        made anew."""
+        now = request.now
+        if now >= entry.fresh_until:
+            return False
+        if not entry.early_due(now, random.random()):
+            return True
+        entry.soon = min(entry.fresh_until, now + EARLY_PAUSE)
+        request.early = True
+        return False
 
     def _isolated(self, request: Request, entry: Entry) -> bool:
         """Past trust, and the shared tier does not answer: may this process's own fill be served on?
@@ -279,19 +301,6 @@ class Engine:
         names = tuple([name for name, _ in response.vary])
         return self.selecting(request, names) == tuple([value for _, value in response.vary])
 
-    def may_refresh(self) -> bool:
-        """Whether one more refresh may run behind the answers: their number at once is bounded."""
-        with self.lock:
-            if self.refreshing >= MAX_REFRESHES:
-                return False
-            self.refreshing += 1
-            return True
-
-    def refreshed(self) -> None:
-        """A refresh that `may_refresh` allowed has ended."""
-        with self.lock:
-            self.refreshing -= 1
-
     def trusted(self) -> bool:
         """Whether this process knows of every purge up to the staleness bound."""
         return self.clock() < self.ledger.trusted_until
@@ -344,9 +353,10 @@ class Engine:
     def after_fork(self) -> None:
         """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
         self.process_id = secrets.token_hex(8)
-        self.flights = Flights()
+        self.flights, self.wakes = Flights(), Wakes()
         self.lock = threading.Lock()
-        self.refreshing = 0
+        self.leases, self.limits = {}, Limits()
+        self.breaker.after_fork()
         self.complaints.after_fork()
         self.failing = False
         self.memory.reset_after_fork()

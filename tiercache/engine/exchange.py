@@ -28,12 +28,13 @@ from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
 from tiercache.core.keys import variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine import admitting, flows
+from tiercache.engine import admitting, flows, leases
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import DECLARED_FOR, Engine
 from tiercache.engine.events import remark
 from tiercache.engine.fill import Fill
 from tiercache.engine.flights import RELEASED, Flight
+from tiercache.engine.leases import Lease
 from tiercache.engine.recording import Recording
 from tiercache.engine.serving import Answer
 
@@ -49,12 +50,16 @@ class Exchange:
     """The state of one request between its arrival and its end."""
 
     __slots__ = (
+        "_room",
         "_share",
         "again",
+        "ask_behind",
         "detail",
         "engine",
+        "failure",
         "flight",
         "forward",
+        "lease",
         "recording",
         "refresh",
         "request",
@@ -62,7 +67,6 @@ class Exchange:
         "stale",
         "substitute",
         "take",
-        "unsatisfiable",
         "when_over",
         "will_store",
     )
@@ -81,8 +85,14 @@ class Exchange:
         """Whether the head may say `stored`."""
         self.refresh = False
         """The answer was stale: the same exchange is to be gone on with behind it, on a request of the cache's own."""
-        self.unsatisfiable = False
-        """The client wants an answer from the store only (`only-if-cached`), and there is none: 504."""
+        self.failure = ""
+        """Why neither the store nor the app answers: the client wants the store alone (`only-if-cached`), the app has
+        enough to do (`overload`), or takes too long (`timeout`)."""
+        self.lease: Lease | None = None
+        """The lease that this request holds for the fleet."""
+        self.ask_behind: Callable[[Exchange], None]
+        """Calls the app for another exchange behind this one, on the same request; set by the face."""
+        self._room = False
         self.substitute: Answer | None = None
         """What goes out in place of what the app sends."""
         self.again = False
@@ -97,6 +107,19 @@ class Exchange:
         self._share: StoredResponse | None = None
 
     # -- before the app ----------------------------------------------------------------------------------------------
+
+    def take_room(self) -> bool:
+        """Take a place among the fills of the route; it is given back by `abandon`."""
+        self._room = self._room or self.engine.limits.may_fill(self.request.route)
+        return self._room
+
+    def hand_over(self) -> Exchange:
+        """Another exchange of the same request that takes over the fill and all that belongs to it."""
+        other = Exchange(self.engine, self.request)
+        other.recording, other.flight, other.stale = self.recording, self.flight, self.stale
+        other.forward, other.lease, other._room = self.forward, self.lease, self._room
+        self.recording, self.flight, self.lease, self._room = False, None, None, False
+        return other
 
     def begin(self) -> Fill:
         """Note the stamp, before the app is called."""
@@ -270,6 +293,9 @@ class Exchange:
         """Answer stale in place of an error, and whoever waits for this fill likewise."""
         self.substitute = Answer(stale, "stale-if-error", forward_status=status)
         self.recording = False
+        pause = self.request.route.policy.retry_after_error
+        if pause:
+            self.engine.cooling.add(self.request.key, pause)
         if self.flight is not None:
             self.flight.finish(Failure(stale))
 
@@ -328,6 +354,9 @@ class Exchange:
 
     def _over(self) -> None:
         self.recording = False
+        if self._room:
+            self._room = False
+            self.engine.limits.filled(self.request.route)
         if self.when_over is not None:
             self.when_over()
 
@@ -358,9 +387,21 @@ class Exchange:
     def close(self) -> Flow[None]:
         """What is left to do when the client has its answer."""
         self.abandon()
-        if self._share is not None:
+        share, self._share = self._share, None
+        if share is not None:
             deadline = time.monotonic() + self.engine.settings.l2_budget
-            yield from flows.keep(self.engine, self.request, self._share, deadline)
+            yield from flows.keep(self.engine, self.request, share, deadline)
+        yield from self._give_back(made=share is not None)
+
+    def let_go(self) -> Flow[None]:
+        """The head says that there is nothing to share: wake those who wait in other processes now, not at the end."""
+        if not self.recording:
+            yield from self._give_back(made=False)
+
+    def _give_back(self, *, made: bool) -> Flow[None]:
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            yield from leases.release(self.engine, lease, made=made)
 
 
 class Failure:

@@ -7,6 +7,7 @@ ends exactly once, whatever becomes of its leader: that is what `finish` in ever
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
@@ -30,9 +31,10 @@ LATE: Final = _Mark("LATE")
 class Flight:
     """One fill under way. `outcome` is what it brought, or RELEASED or RETRY."""
 
-    __slots__ = ("_flights", "_lock", "_wakers", "followers", "key", "outcome")
+    __slots__ = ("_flights", "_lock", "_wakers", "began", "followers", "key", "outcome")
 
-    def __init__(self, flights: Flights, key: Hashable) -> None:
+    def __init__(self, flights: Flights | Wakes, key: Hashable) -> None:
+        self.began = time.monotonic()
         self.key = key
         self.outcome: Any = None
         self.followers = 0
@@ -73,6 +75,41 @@ class Flight:
         self._flights._forget(self)
         for wake in wakers:
             wake()
+
+
+class Wakes:
+    """Who waits for a fill in another process, by the name under which its outcome will lie in L2."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_name: dict[Hashable, Flight] = {}
+
+    def expect(self, name: str) -> Flight:
+        """What will land when word of that fill comes. To be dismissed."""
+        with self._lock:
+            flight = self._by_name.get(name)
+            if flight is None:
+                flight = self._by_name[name] = Flight(self, name)
+            flight.followers += 1
+            return flight
+
+    def dismiss(self, flight: Flight) -> None:
+        """One who waited has gone."""
+        with self._lock:
+            flight.followers -= 1
+            if not flight.followers and self._by_name.get(flight.key) is flight:
+                del self._by_name[flight.key]
+
+    def wake(self, name: str, outcome: Any) -> None:
+        """Word has come: RETRY, it is there; RELEASED, there will be nothing to share."""
+        flight = self._by_name.get(name)
+        if flight is not None:
+            flight.finish(outcome)
+
+    def _forget(self, flight: Flight) -> None:
+        with self._lock:
+            if self._by_name.get(flight.key) is flight:
+                del self._by_name[flight.key]
 
 
 class Flights:

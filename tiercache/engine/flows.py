@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiercache.core.codec import VaryMarker, decode, encode
 from tiercache.core.decisions import invalidated_by
@@ -16,14 +16,17 @@ from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.records import Message, SyncPage
 from tiercache.engine import admitting, session
-from tiercache.engine.effects import Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
+from tiercache.engine.effects import Effect, Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
 from tiercache.engine.flights import RELEASED
-from tiercache.errors import CodecError, TierError
+from tiercache.errors import CodecError, TierError, TierRejected
 
 if TYPE_CHECKING:
     from tiercache.engine.engine import Engine
 
 CATCHING_UP = "tiercache: catching up"
+SYNC_PATIENCE = 0.25
+"""Seconds that one page of a sync may take, or half the staleness bound where that is longer: a shared tier that does
+not answer is known to be away before trust ends, and no request has to find out."""
 MAX_PAGES = 10_000
 """Pages of one sync: far more than a ledger has; a reply that is never taken must not hold a process for ever."""
 MARKER_TTL = 86_400.0
@@ -39,12 +42,10 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
     store = engine.shared
     if store is None or not request.route.policy.l2 or engine.clock() >= engine.ledger.trusted_until:
         return None
-    key = request.key
-    variants = admitting.variants(engine, key)
-    if variants is not None:
-        key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
+    if not engine.breaker.allows(engine.clock()):
+        return None
     try:
-        found, size = yield from _read(engine, key, deadline)
+        found, size = yield from _read(engine, place(engine, request), deadline)
         if isinstance(found, VaryMarker):
             variants = admitting.learn(engine, request.key, found.names, shared=True)
             key = variant_key(request.key, variants.names, engine.selecting(request, variants.names))
@@ -67,6 +68,36 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | Non
         return None
 
 
+def place(engine: Engine, request: Request) -> Key:
+    """The key under which the answer to this request lies, as far as the variants of its URL are known here."""
+    variants = admitting.variants(engine, request.key)
+    if variants is None:
+        return request.key
+    return variant_key(request.key, variants.names, engine.selecting(request, variants.names))
+
+
+def guarded(engine: Engine, effect: Effect) -> Flow[Any]:
+    """A call to L2 by which the circuit breaker judges it."""
+    began = engine.clock()
+    try:
+        answer = yield effect
+    except Exception as error:
+        # What it refuses (it is full, it lacks a permission) it answers all the same.
+        _note(engine, engine.clock() - began, failed=not isinstance(error, TierRejected))
+        raise
+    _note(engine, engine.clock() - began, failed=False)
+    return answer
+
+
+def _note(engine: Engine, took: float, *, failed: bool) -> None:
+    breaker = engine.breaker
+    was_open = breaker.open
+    if breaker.note(took, engine.clock(), failed=failed):
+        engine.complaints.swallow("L2 in trouble, left alone", f"half of its answers fail or take {breaker.slow} s")
+    elif was_open and not breaker.open:
+        engine.complaints.settle("L2 in trouble, left alone", "it answers again")
+
+
 def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int) -> Entry | None:
     if not engine.selects(found, request):
         return None
@@ -82,7 +113,7 @@ def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[StoredRespons
     """What lies under a key, and its length in bytes."""
     assert engine.shared is not None
     whole = canonical(key)
-    data = yield Fetch(engine.shared, storage_name(whole), deadline)
+    data = yield from guarded(engine, Fetch(engine.shared, storage_name(whole), deadline))
     return (None, 0) if data is None else (decode(data, whole), len(data))
 
 
@@ -91,13 +122,13 @@ def keep(engine: Engine, request: Request, response: StoredResponse, deadline: f
     store = engine.shared
     now = engine.clock()
     # Past trust its stamp would be checked against a history that may have moved on; nobody is served by the write.
-    if store is None or now >= engine.ledger.trusted_until:
+    if store is None or now >= engine.ledger.trusted_until or not engine.breaker.allows(now):
         return
     ttl_ms = int((response.keep_until - engine.server_time.low - now) * 1000)
     if ttl_ms <= 0:
         return
     try:
-        yield Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline)
+        yield from guarded(engine, Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline))
         variants = admitting.variants(engine, request.key) if response.vary else None
         if variants is not None and not variants.shared:
             whole = canonical(request.key)
@@ -138,8 +169,12 @@ def sync(engine: Engine, deadline: float, *, fleet: bool = False) -> Flow[SyncPa
         for _ in range(MAX_PAGES):
             asked = engine.clock()
             request = ledger.sync_request(sent)
-            page: SyncPage = yield Sync(store, request, engine.process_id, deadline, ledger.bound, fleet=fleet)
-            engine.server_time.observe(page.time, sent=asked, received=engine.clock())
+            patience = min(deadline, time.monotonic() + max(SYNC_PATIENCE, ledger.bound / 2))
+            page: SyncPage = yield Sync(store, request, engine.process_id, patience, ledger.bound, fleet=fleet)
+            received = engine.clock()
+            engine.server_time.observe(page.time, sent=asked, received=received)
+            if engine.breaker.open:
+                _note(engine, received - asked, failed=False)
             if ledger.synced(request, page):
                 engine.sync_succeeded()
                 return page

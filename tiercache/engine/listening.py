@@ -10,9 +10,11 @@ import random
 import threading
 import time
 
-from tiercache.engine import flows
+from tiercache.core.records import Wake
+from tiercache.engine import flows, leases
 from tiercache.engine.effects import Flow, Hear, Listen, Rest, ThreadFlow
 from tiercache.engine.engine import Engine
+from tiercache.engine.flights import RELEASED, RETRY
 from tiercache.engine.ports import Subscription
 from tiercache.errors import TierError
 
@@ -57,11 +59,15 @@ def _follow(engine: Engine, subscription: Subscription, stopping: threading.Even
         if now >= due:
             good = yield from _sync(engine)
             due = now + _interval(engine) * random.uniform(0.9, 1.0)
+            if good:
+                yield from leases.renew(engine)
             if good and (yield from flows.replay(engine, time.monotonic() + engine.settings.purge_timeout)):
                 due = now
             continue
         message = yield Hear(subscription, due - now)
-        if message is not None and engine.ledger.heard(message, engine.clock()):
+        if isinstance(message, Wake):
+            engine.wakes.wake(message.name, RETRY if message.made else RELEASED)
+        elif message is not None and engine.ledger.heard(message, engine.clock()):
             due = now
 
 

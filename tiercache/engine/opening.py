@@ -9,13 +9,16 @@ from tiercache.core.admission import scrubbed
 from tiercache.core.directives import accepts_refreshing, accepts_stale
 from tiercache.core.entries import Entry
 from tiercache.core.keys import variant_key
-from tiercache.core.policy import BOUNDED
-from tiercache.engine import admitting, consistency, flows
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import BOUNDED
+from tiercache.engine import admitting, consistency, flows, leases
 from tiercache.engine.effects import Flow, Wait
 from tiercache.engine.exchange import Exchange, Failure
 from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
 from tiercache.engine.serving import Answer
 
+LONGEST_FILL = 3_600.0
+"""Seconds that a client waits for a fill behind its request where the rule gives no `fill_timeout`."""
 ATTEMPTS = 3
 """How often a follower joins again when what its leader brought was not for it, before it calls the app."""
 
@@ -38,6 +41,10 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
         if entry is not None:
             return Answer(entry, "l1")
     answer: Answer | None = None
+    if request.early and (request.key in engine.unshareable or _alone(exchange)):
+        entry = engine.find(request)
+        if entry is not None and engine.fresh(entry, request):
+            return Answer(entry, "l1")
     if request.key in engine.unshareable:
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
@@ -45,10 +52,25 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
         answer = yield from _open_alone(exchange, deadline)
     else:
         answer = yield from _open_shared(exchange, deadline)
-    if answer is None and request.directives is not None and request.directives.only_if_cached:
-        exchange.unsatisfiable = True
-        exchange.abandon()
+    if answer is None and not exchange.failure:
+        if request.directives is not None and request.directives.only_if_cached:
+            exchange.failure = "only-if-cached"
+            exchange.abandon()
+        elif exchange.recording:
+            answer = _make_room(exchange)
     return answer
+
+
+def _make_room(exchange: Exchange) -> Answer | None:
+    """A place among those that the app works on for the store; or what is stale; or, for want of both, a failure."""
+    if exchange.take_room():
+        return None
+    stale = exchange.stale or exchange.engine.find(exchange.request)
+    if stale is not None and exchange.may_hide(stale):
+        return _stand_in(exchange, stale, "overload")
+    exchange.failure = "overload"
+    exchange.abandon()
+    return None
 
 
 def _pass(exchange: Exchange) -> None:
@@ -97,19 +119,27 @@ def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     engine, request = exchange.engine, exchange.request
     patience = time.monotonic() + engine.settings.lease_wait
     exchange.recording = True
+    if request.route.policy.coalesce is False and not request.early:
+        return (yield from _lead(exchange, None, deadline, patience))
     for _ in range(ATTEMPTS):
         flight, leads = engine.flights.join(_flight_key(exchange))
         if leads:
-            return (yield from _lead(exchange, flight, deadline))
+            return (yield from _lead(exchange, flight, deadline, patience))
         stale = engine.find(request)
-        if stale is not None and _may_serve_stale(exchange, stale):
+        if stale is not None and (engine.fresh(stale, request) or _may_serve_stale(exchange, stale)):
             flight.leave()
             exchange.recording = False
             return Answer(stale, "l1")
+        until, soft = patience, request.route.policy.serve_stale_after
+        if soft is not None and stale is not None and exchange.may_hide(stale):
+            until = min(patience, flight.began + soft)
         try:
-            outcome = yield Wait(flight, patience)
+            outcome = yield Wait(flight, until)
         finally:
             flight.leave()
+        if outcome is LATE and until < patience and stale is not None and exchange.may_hide(stale):
+            exchange.recording = False
+            return Answer(stale, "slow")
         if outcome is LATE or outcome is RELEASED:
             return None
         if outcome is RETRY:
@@ -123,51 +153,133 @@ def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     return None
 
 
-def _lead(exchange: Exchange, flight: Flight, deadline: float) -> Flow[Answer | None]:
+def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: float) -> Flow[Answer | None]:
     engine, request = exchange.engine, exchange.request
     exchange.flight = flight
     try:
         # A flight may have landed between our look into L1 and our joining.
         entry, tier = engine.find(request), "l1"
-        if entry is None or not (engine.fresh(entry, request) or _may_serve_stale(exchange, entry)):
+        if entry is None or request.early or not (engine.fresh(entry, request) or _may_serve_stale(exchange, entry)):
             found = yield from flows.fetch(engine, request, deadline)
             if found is not None and found is not entry:
                 entry, tier = found, "l2"
+                request.early = False
+        if entry is not None and engine.fresh(entry, request):
+            if request.early:
+                yield from _refresh_behind(exchange, entry)
+                return Answer(entry, tier)
+            return _land(exchange, entry, tier)
+        if entry is not None:
+            exchange.stale = entry
+            exchange.forward = "stale"
+            if entry.response.fresh_until <= entry.response.created and flight is not None:
+                # Whatever the app answers, each request has to ask for itself.
+                flight.finish(RELEASED)
+            if _may_serve_stale(exchange, entry):
+                yield from _refresh_behind(exchange, entry)
+                return Answer(entry, tier)
+            if request.key in engine.cooling and exchange.may_hide(entry):
+                return _stand_in(exchange, entry, "stale-if-error")
+        if leases.shared_fill(engine, request):
+            got = yield from leases.take(engine, request, patience)
+            if isinstance(got, Entry):
+                return _land(exchange, got, "l2")
+            exchange.lease = got
+        if _patient(request.route.policy):
+            return (yield from _ask_behind(exchange))
     except BaseException:
-        flight.finish(RETRY)
+        if flight is not None:
+            flight.finish(RETRY)
+        if exchange.lease is not None:
+            # No longer renewed, it ends by itself.
+            engine.leases.pop(exchange.lease.name, None)
         raise
-    if entry is None:
-        return None
-    if engine.fresh(entry, request):
-        exchange.recording = False
-        flight.finish(entry)
-        return Answer(entry, tier)
-    exchange.stale = entry
-    exchange.forward = "stale"
-    if entry.response.fresh_until <= entry.response.created:
-        # Whatever the app answers, each request has to ask for itself.
-        flight.finish(RELEASED)
-    if _may_serve_stale(exchange, entry):
-        _refresh_behind(exchange, entry)
-        return Answer(entry, tier)
     return None
 
 
-def _refresh_behind(exchange: Exchange, stale: Entry) -> None:
-    """RFC 5861 §3: let this exchange go on behind its answer, unless enough do that already."""
+def _land(exchange: Exchange, entry: Entry, tier: str) -> Answer:
+    exchange.recording = False
+    if exchange.flight is not None:
+        exchange.flight.finish(entry)
+    return Answer(entry, tier)
+
+
+def _stand_in(exchange: Exchange, stale: Entry, detail: str) -> Answer:
+    """Answer stale, whoever waits for this likewise, and leave the app alone."""
+    exchange.recording = False
+    if exchange.flight is not None:
+        exchange.flight.finish(Failure(stale))
+    return Answer(stale, detail)
+
+
+def _patient(policy: Policy) -> bool:
+    """Whether the rule bounds the time for which clients wait for the app."""
+    return policy.serve_stale_after is not None or policy.fill_timeout is not None
+
+
+def _ask_behind(exchange: Exchange) -> Flow[Answer | None]:
+    """Have the app asked behind this request, and wait for that no longer than the rule says. What the app answers
+    later is stored all the same. None: the app is to be called for this client alone.
+    """
+    engine, request, stale = exchange.engine, exchange.request, exchange.stale
+    policy = request.route.policy
+    if not exchange.take_room():
+        return None  # and is told so where every request is
+    behind = exchange.hand_over()
+    flight = behind.flight = behind.flight or engine.flights.join(behind)[0]
+    # The client counts as one who waits, so that the fill goes on for its sake.
+    flight.followers += 1
+    began = time.monotonic()
+    exchange.ask_behind(behind)
+    soft = policy.serve_stale_after if stale is not None and exchange.may_hide(stale) else None
+    try:
+        for patience in (soft, policy.fill_timeout or LONGEST_FILL):
+            if patience is None:
+                continue
+            outcome = yield Wait(flight, began + patience)
+            if isinstance(outcome, Entry) and engine.usable(outcome, request):
+                return Answer(outcome, "", forward_status=str(outcome.status), stored=True)
+            if isinstance(outcome, Failure) and outcome.covers(exchange):
+                return Answer(outcome.stale, "stale-if-error", forward_status="")
+            if outcome is not LATE:
+                return None
+            if stale is not None and exchange.may_hide(stale):
+                return Answer(stale, "slow")
+        exchange.failure = "timeout"
+        return None
+    finally:
+        flight.leave()
+
+
+def _refresh_behind(exchange: Exchange, stale: Entry) -> Flow[None]:
+    """RFC 5861 §3: let this exchange go on behind its answer, unless enough do that already, here or in the fleet."""
+    engine, request = exchange.engine, exchange.request
     # Not every way here has scrubbed the request: a client may have asked for a stale answer.
-    allowed = exchange.request.now < stale.refresh_until and _scrub(exchange, stale)
-    if allowed and exchange.engine.may_refresh():
-        exchange.refresh = True
-    else:
+    wanted = request.early or (request.now < stale.refresh_until and request.key not in engine.cooling)
+    if not wanted or not _scrub(exchange, stale) or not engine.limits.may_refresh():
         exchange.abandon()
+        return
+    if leases.shared_fill(engine, request):
+        exchange.lease = yield from leases.seize(engine, request)
+        if exchange.lease is None:
+            engine.limits.refreshed()
+            exchange.abandon()
+            return
+    if not exchange.take_room():
+        engine.limits.refreshed()
+        exchange.abandon()
+        return
+    exchange.refresh = True
 
 
-def _scrub(exchange: Exchange, stale: Entry) -> bool:
+def _scrub(exchange: Exchange, stale: Entry | None) -> bool:
     """Whether the cache can ask in the client's place at all."""
     engine, request = exchange.engine, exchange.request
     variants = admitting.variants(engine, request.key)
-    names = tuple([name for name, _ in stale.response.vary]) if variants is None else variants.names
+    if variants is not None:
+        names = variants.names
+    else:
+        names = () if stale is None else tuple([name for name, _ in stale.response.vary])
     exchange.scrubbed = scrubbed(request, request.route.policy, engine.rules, names)
     return exchange.scrubbed is not None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tiercache.core.keys import Key
-from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
 
 Clock = Callable[[], float]
 """Seconds that never go back, and that go on while the machine sleeps."""
@@ -29,7 +29,7 @@ class LocalStore(Protocol):
 class Subscription(Protocol):
     """A subscription that the server has confirmed."""
 
-    def wait(self, timeout: float) -> Message | None:
+    def wait(self, timeout: float) -> Message | Wake | None:
         """The next message, or None after `timeout` seconds. Raises `TierUnavailable` when cut off."""
 
     def close(self) -> None: ...
@@ -61,6 +61,18 @@ class SharedStore(Protocol):
     async def asynchronise(
         self, request: SyncRequest, process_id: str, deadline: float, bound: float, *, fleet: bool = False
     ) -> SyncPage: ...
+
+    def acquire(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool: ...
+
+    async def aacquire(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool: ...
+
+    def renew(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool: ...
+
+    async def arenew(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool: ...
+
+    def release(self, name: str, token: str, made: bool, deadline: float) -> None: ...
+
+    async def arelease(self, name: str, token: str, made: bool, deadline: float) -> None: ...
 
     def leave(self, process_id: str, deadline: float) -> None: ...
 

@@ -5,6 +5,8 @@ It begins with the stamp and ends as a stored response, as one that freshens ano
 
 from __future__ import annotations
 
+import random
+
 from tiercache.core import decisions
 from tiercache.core.admission import origins
 from tiercache.core.conditional import freshen, selected_for_update
@@ -116,6 +118,8 @@ class Recording:
         engine, request, fill = self._engine, self._request, self.fill
         # What the app wants validated each time stays so, whatever the view adds after the head.
         lifetime = verdict.lifetime if fill.ttl is None or verdict.validate_always else fill.ttl
+        if self.policy.jitter and not verdict.app_decides:
+            lifetime *= 1 - self.policy.jitter * random.random()
         created = self._generated + engine.server_time.low
         key = request.key
         if verdict.vary:

@@ -107,11 +107,14 @@ class Presenter:
             body = b""
         return Reply(status, reason, headers, body)
 
-    def unsatisfiable(self) -> Reply:
-        """RFC 9111 §5.2.1.7: the client asked for an answer from the store or none."""
-        headers: Pairs = [(b"content-length", b"0")]
+    def failed(self, failure: str) -> Reply:
+        """Neither the store nor the app answers: the client asked for the store alone (RFC 9111 §5.2.1.7), the app has
+        enough to do (RFC 9110 §15.6.4), or takes too long (§15.6.5)."""
+        headers: Pairs = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
         if self._cache_status:
-            headers.append((CACHE_STATUS, b"tiercache; detail=only-if-cached"))
+            headers.append((CACHE_STATUS, b"tiercache; detail=" + failure.encode()))
+        if failure == "overload":
+            return Reply(503, b"Service Unavailable", [*headers, (b"retry-after", b"1")], b"")
         return Reply(504, b"Gateway Timeout", headers, b"")
 
     def bypassing(self, reason: str) -> tuple[bytes, bytes] | None:

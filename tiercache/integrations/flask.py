@@ -13,7 +13,8 @@ from flask import Flask, current_app, has_app_context
 
 from tiercache.cache import TierCache, View
 from tiercache.config import CacheSettings, Settings
-from tiercache.core.policy import Policy, PolicySettings
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import PolicySettings
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.validation import redacted, refuse_unknown
 from tiercache.engine.declare import declares_from

@@ -1,0 +1,50 @@
+"""How much one process asks of its app at once on behalf of the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from tiercache.core.routes import Route
+
+MAX_REFRESHES = 8
+"""Refreshes behind answers at once, in one process."""
+
+
+class Limits:
+    """Counts what is under way. Every permission is given back by the one who got it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.refreshing = 0
+        self._filling: Counter[Route] = Counter()
+
+    def may_refresh(self) -> bool:
+        """Whether one more refresh may run behind the answers; `refreshed` ends it."""
+        with self._lock:
+            if self.refreshing >= MAX_REFRESHES:
+                return False
+            self.refreshing += 1
+            return True
+
+    def refreshed(self) -> None:
+        """A refresh that `may_refresh` allowed has ended."""
+        with self._lock:
+            self.refreshing -= 1
+
+    def may_fill(self, route: Route) -> bool:
+        """Whether the app may work on one more request of this route for the store; `filled` ends it."""
+        limit = route.policy.max_fills
+        if limit is None:
+            return True
+        with self._lock:
+            if self._filling[route] >= limit:
+                return False
+            self._filling[route] += 1
+            return True
+
+    def filled(self, route: Route) -> None:
+        """A fill that `may_fill` allowed has ended."""
+        if route.policy.max_fills is not None:
+            with self._lock:
+                self._filling[route] -= 1
