@@ -213,6 +213,12 @@ class ClusterSetup(_Servers):
                 server.start()
         eventually(self._agrees, "the Cluster agrees with itself")
 
+    def empty(self) -> None:
+        """Remove all that is stored, on every master."""
+        for server in self.servers:
+            if server.running and server.info("replication")["role"] == "master":
+                server.expect("FLUSHALL")
+
     def _agrees(self) -> bool:
         links = [server.info("replication").get("master_link_status") for server in self.servers]
         maps = {tuple(sorted(self._owners(server).items())) for server in self.servers}

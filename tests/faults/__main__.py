@@ -42,14 +42,9 @@ class Checker:
     async def run(self) -> None:
         await asyncio.to_thread(self.fleet.start)
         await self._until_caught_up()
-        known = set(self.fleet.apps[0].state()["known"])
-        held = {
-            name: terms if terms.consistency == "bounded" or "consistency" in known else terms._replace(consistency="")
-            for name, terms in ROUTES.items()
-        }
-        judge = Judge(held)
+        judge = Judge(ROUTES)
         readers = Readers(self.fleet.apps, judge, self.tally, random.Random(self.rng.random()))
-        purger = Purger(self.fleet, judge, readers, self.tally, random.Random(self.rng.random()), known)
+        purger = Purger(self.fleet, judge, readers, self.tally, random.Random(self.rng.random()))
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for app in self.fleet.apps:

@@ -1,12 +1,12 @@
 """The app under test, as `asgi` and `wsgi`: it answers with the version that its origin has of a key.
 
-What is under `/admin/` lies outside of the cache: purging, and what a process knows of itself.
+`POST /purge` is a view, so that its client is given the mark of a session. What is under `/admin/` lies outside of the
+cache: purging, and what a process knows of itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import mmap
 import os
@@ -19,21 +19,23 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.faults import plants
-from tests.faults.terms import BOUND, KEYS, NEW, ROUTES, make_body, terms_of
+from tests.faults.terms import BOUND, KEYS, ROUTES, make_body, terms_of
 from tiercache import TierCache
-from tiercache.core.policy import Policy
 from tiercache.errors import PurgeUnconfirmed
 
 if os.environ.get("TIERCACHE_PLANT"):
     plants.PLANTS[os.environ["TIERCACHE_PLANT"]]()
 
-known = set(inspect.signature(TierCache.purge).parameters) | set(Policy.__slots__)
-"""What this tiercache can do of what the checker asks for."""
-cache = TierCache(os.environ["CHAOS_URL"], namespace="chaos", staleness_bound=BOUND, purge_timeout="1s")
+cache = TierCache(
+    os.environ["CHAOS_URL"],
+    namespace="chaos",
+    staleness_bound=BOUND,
+    purge_timeout="1s",
+    session_secret="of no worth to anybody",
+)
 for name, terms in ROUTES.items():
-    settings = {key: value for key, value in terms.settings.items() if key not in NEW or key in known}
     tags = ["kept"] if terms.kept else [f"{name}:{{id}}", "id:{id}", name]
-    cache.route(f"/{name}/{{id}}", tags=tags, **settings)
+    cache.route(f"/{name}/{{id}}", tags=tags, **terms.settings)
 
 _slots = {key: 8 * i for i, key in enumerate(KEYS)}
 with Path(os.environ["CHAOS_ORIGIN"]).open("rb") as file:
@@ -85,27 +87,54 @@ def state() -> dict[str, Any]:
         "failing": engine.failing,
         "trusted": engine.clock() < trusted_until,
         "queued": sum(len(item.members) or 1 for item in ledger.pending()),
-        "known": sorted(known),
         "swallowed": cache.stats().get("swallowed", {}),
     }
 
 
-def outcome(error: PurgeUnconfirmed | None) -> dict[str, Any]:
-    return {"pid": os.getpid(), "confirmed": error is None}
+def outcome(confirmed: bool) -> bytes:
+    return json.dumps({"pid": os.getpid(), "confirmed": confirmed}).encode()
+
+
+def purge(query: str) -> bytes:
+    try:
+        cache.purge(**wanted(query))
+        return outcome(True)
+    except PurgeUnconfirmed:
+        return outcome(False)
+
+
+async def apurge(query: str) -> bytes:
+    try:
+        await cache.apurge(**wanted(query))
+        return outcome(True)
+    except PurgeUnconfirmed:
+        return outcome(False)
+
+
+async def respond(send: Any, status: int, fields: Iterable[tuple[str, str]], body: bytes) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in fields]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/purge":
+        body = await apurge(scope["query_string"].decode())
+        await respond(send, 200, [("content-length", str(len(body)))], body)
+        return
     fields = dict(scope["headers"])
     language = fields.get(b"x-language", b"").decode()
     view = View(scope["path"], language, fields.get(b"if-none-match", b"").decode())
     if view.pause:
         await asyncio.sleep(view.pause)
-    headers = [(name.encode(), value.encode()) for name, value in view.fields]
-    await send({"type": "http.response.start", "status": view.status, "headers": headers})
-    await send({"type": "http.response.body", "body": view.body})
+    await respond(send, view.status, view.fields, view.body)
 
 
 def _wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/purge":
+        body = purge(environ["QUERY_STRING"])
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
     view = View(environ["PATH_INFO"], environ.get("HTTP_X_LANGUAGE"), environ.get("HTTP_IF_NONE_MATCH"))
     if view.pause:
         time.sleep(view.pause)
@@ -117,46 +146,30 @@ _cached_asgi, _cached_wsgi = cache.asgi(_app), cache.wsgi(_wsgi_app)
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    worker = (b"x-worker", b"%d" % os.getpid())
-    if scope["path"].startswith("/admin/"):
-        if scope["path"] == "/admin/purge":
-            try:
-                await cache.apurge(**wanted(scope["query_string"].decode()))
-                answer = outcome(None)
-            except PurgeUnconfirmed as error:
-                answer = outcome(error)
-        else:
-            answer = state()
-        body = json.dumps(answer).encode()
-        headers = [(b"content-length", b"%d" % len(body)), worker]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return
-
     async def signed_send(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message["headers"].append(worker)
+            message["headers"].append((b"x-worker", b"%d" % os.getpid()))
         await send(message)
 
-    await _cached_asgi(scope, receive, signed_send)
+    if scope["path"] == "/admin/purge":
+        body = await apurge(scope["query_string"].decode())
+    elif scope["path"] == "/admin/state":
+        body = json.dumps(state()).encode()
+    else:
+        await _cached_asgi(scope, receive, signed_send)
+        return
+    await respond(send, 200, [("content-length", str(len(body)))], body)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    worker = ("X-Worker", str(os.getpid()))
-    if environ["PATH_INFO"].startswith("/admin/"):
-        if environ["PATH_INFO"] == "/admin/purge":
-            try:
-                cache.purge(**wanted(environ["QUERY_STRING"]))
-                answer = outcome(None)
-            except PurgeUnconfirmed as error:
-                answer = outcome(error)
-        else:
-            answer = state()
-        body = json.dumps(answer).encode()
-        start_response("200 OK", [("Content-Length", str(len(body))), worker])
-        return [body]
-
     def signed_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        return start_response(status, [*headers, worker], *exc_info)
+        return start_response(status, [*headers, ("X-Worker", str(os.getpid()))], *exc_info)
 
-    return _cached_wsgi(environ, signed_start)
+    if environ["PATH_INFO"] == "/admin/purge":
+        body = purge(environ["QUERY_STRING"])
+    elif environ["PATH_INFO"] == "/admin/state":
+        body = json.dumps(state()).encode()
+    else:
+        return _cached_wsgi(environ, signed_start)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]

@@ -34,8 +34,12 @@ class Connection:
 
     async def get(self, target: str, fields: Mapping[str, str] | None = None, patience: float = PATIENCE) -> Reply:
         """Raises OSError, TimeoutError or `BadReply`."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (fields or {}).items())
-        message = f"GET {target} HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n".encode()
+        return await self.ask("GET", target, fields or {}, patience)
+
+    async def ask(self, method: str, target: str, fields: Mapping[str, str], patience: float = PATIENCE) -> Reply:
+        """A request without content. Raises as `get` does."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        message = f"{method} {target} HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n".encode()
         try:
             async with asyncio.timeout(patience):
                 used = self._streams is not None

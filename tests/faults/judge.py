@@ -14,9 +14,12 @@ From when a purge binds, and with which limit:
   unsafe request caused, which never raises) binds elsewhere only from the arrival of a later answer of that same
   process which says that nothing is queued any more. If the process dies before, it never binds elsewhere; the caller
   had been told.
-- The limit elsewhere is D; the longer of D and `isolated_ttl` if the answer says that its process is isolated; none
-  on a strong route, and none for the purges of the same client on a session route. After a soft purge an answer may
-  go out stale for as long again as the route's `stale_while_revalidate`.
+- The limit elsewhere is D; the longer of D and `isolated_ttl` if the answer says that its process is isolated, or that
+  it waited for the fill of another request, which leaves that open. There is none on a strong route, and none after a
+  confirmed purge that waited for the fleet, unless the answer may be of an isolated process. After a soft purge an
+  answer may go out stale for as long again as the route's `stale_while_revalidate`.
+- On a session route the last purge of the same client, confirmed or not, binds everywhere from its return, with no
+  limit.
 - A purge whose outcome the caller never learned (the process was killed meanwhile) binds nobody.
 """
 
@@ -43,7 +46,10 @@ class Purge:
     worker: int = 0
     """The pid of the process that was asked, known from its answer."""
     soft: bool = False
+    waited: bool = False
+    """It was to return when the whole fleet had applied it."""
     session: int | None = None
+    """The client, if its answer came with the mark of a session, and each purge is of another."""
     returned: float = inf
     confirmed: float = inf
     """From when it binds other processes."""
@@ -122,12 +128,11 @@ class Judge:
             text = f"said to come from the app, whose call began {early:.4f} s before the request: {read}"
             finding.verdicts.append(Verdict("answer of another request", text))
         for purge in self.newer(read.key, read.began):
-            start = purge.returned if read.worker == purge.worker else purge.confirmed
+            start, limit, kind = self.binding(read, purge)
             stale = read.sent - start
             if stale <= 0:
                 continue
             finding.staleness = max(finding.staleness, stale)
-            kind, limit = self.limit(read, purge)
             if stale > limit:
                 text = f"{stale:.4f} s after {purge} (limit {limit} s): {read}"
                 finding.verdicts.append(Verdict(kind, text, stale - limit))
@@ -138,19 +143,21 @@ class Judge:
         purges = self._purges.get(key, [])
         return purges[bisect_right(purges, began, key=lambda purge: purge.invoked) :]
 
-    def limit(self, read: Read, purge: Purge) -> tuple[str, float]:
-        """The kind of violation that it would be, and the seconds after which it is one."""
+    def binding(self, read: Read, purge: Purge) -> tuple[float, float, str]:
+        """From when the purge binds who answered, the limit in seconds, and the kind of violation past it."""
         terms = self._terms[read.key[1]]
         stale_for = terms.stale_for if purge.soft else 0.0
         if read.worker == purge.worker:
-            return "served by the process that purged", stale_for
-        if terms.consistency == "strong":
-            return "strong", stale_for
+            return purge.returned, stale_for, "served by the process that purged"
         if terms.consistency == "session" and read.session is not None and read.session == purge.session:
-            return "session", stale_for
-        if read.tier == "isolated":
-            return "isolated", max(self._bound, terms.isolated_ttl) + stale_for
-        return "bounded", self._bound + stale_for
+            return purge.returned, stale_for, "session"
+        if terms.consistency == "strong":
+            return purge.confirmed, stale_for, "strong"
+        if read.tier == "isolated" or (read.tier == "collapsed" and terms.isolated_ttl):
+            return purge.confirmed, max(self._bound, terms.isolated_ttl) + stale_for, "isolated"
+        if purge.waited and purge.confirmed == purge.returned:
+            return purge.confirmed, stale_for, "barrier"
+        return purge.confirmed, self._bound + stale_for, "bounded"
 
     def _check_version(self, read: Read, finding: Finding) -> None:
         commits = self._commits.get(read.key, [])

@@ -7,15 +7,16 @@ import json
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 from urllib.parse import quote
 
 from tests.faults.client import BadReply, Connection
 from tests.faults.fleet import App, Fleet
-from tests.faults.judge import Judge, Purge
+from tests.faults.judge import Judge, Purge, Verdict
 from tests.faults.readers import Readers
 from tests.faults.report import Tally
-from tests.faults.terms import HOST, IDS, KEYS, ROUTES, SHOPPED
+from tests.faults.terms import HOST, IDS, KEYS, ROUTES, SESSION_MARK, SHOPPED, terms_of
 
 AT_ONCE = 24
 """Purges under way: those that wait for a Redis that does not answer must not hold up the others."""
@@ -94,22 +95,24 @@ AIMS: dict[Callable[[random.Random], Aim], float] = {
     everything: 0.1,
 }
 SOFT = 0.15
-"""Share of purges by tag that are soft, where tiercache has soft purges."""
+"""Share of purges by tag that are soft."""
+WAITED = 0.1
+"""Share of purges that wait for the fleet."""
+LOOKS = 6
+"""Reads of a client that has purged."""
 
 
 class Purger:
     """Purges at a rate, through all processes."""
 
     def __init__(
-        self, fleet: Fleet, judge: Judge, readers: Readers, tally: Tally, rng: random.Random, known: set[str]
+        self, fleet: Fleet, judge: Judge, readers: Readers, tally: Tally, rng: random.Random
     ) -> None:
         self.fleet, self.judge, self.readers, self.tally = fleet, judge, readers, tally
         self._rng = rng
-        self._known = known
-        aims = {aim: weight for aim, weight in AIMS.items() if aim not in (prefix, glob) or aim.__name__ in known}
-        self._aims, self._weights = list(aims), list(aims.values())
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._queued: list[Purge] = []
+        self._sessions = 0
         for key in KEYS:
             judge.committed(key, time.monotonic())
 
@@ -123,27 +126,52 @@ class Purger:
 
     async def _one(self) -> None:
         try:
-            await self.purge()
+            if self._rng.random() < 0.1:
+                await self._session()
+            else:
+                name, arguments, keys = self._rng.choices(list(AIMS), list(AIMS.values()))[0](self._rng)
+                if "tags" in arguments and self._rng.random() < SOFT:
+                    name, arguments = name + ", soft", {**arguments, "soft": True}
+                if self._rng.random() < WAITED:
+                    name, arguments = name + ", waited", {**arguments, "wait": True}
+                await self._purge(name, arguments, keys)
         finally:
             self._slots.release()
 
-    async def purge(self) -> Purge:
-        """One commit and its purge, and then two looks through the same process."""
-        name, arguments, keys = self._rng.choices(self._aims, self._weights)[0](self._rng)
-        soft = "soft" in self._known and "tags" in arguments and self._rng.random() < SOFT
-        if soft:
-            arguments = {**arguments, "soft": True}
+    async def _session(self) -> None:
+        """A client that purges, and then looks everywhere at what it has purged."""
+        key = self._rng.choice([key for key in SHOPPED if terms_of(key).consistency == "session"])
+        self._sessions += 1
+        purge, mark = await self._purge("session", {"urls": key}, {key}, session=self._sessions)
+        if SESSION_MARK not in mark:
+            if purge.returned < inf:
+                self.tally.verdicts("", [Verdict("session", f"no mark came with {purge}")])
+            return
+        for _ in range(LOOKS):
+            app = self._rng.choice(self.fleet.apps)
+            connection = Connection(app.port)
+            await self.readers.one(app, connection, key, purge.session, mark)
+            connection.close()
+
+    async def _purge(
+        self, name: str, arguments: dict[str, Any], keys: set[str], session: int | None = None
+    ) -> tuple[Purge, dict[str, str]]:
+        """One commit and its purge, and then two looks through the same process. Brings the mark that came with it."""
         up = [app for app in self.fleet.apps if not app.is_away] or self.fleet.apps
         app = self._rng.choice(up)
         for key in keys:
             self.fleet.origin.commit(key)
             self.judge.committed(key, time.monotonic())
         shown = json.dumps(arguments)
-        purge = Purge(shown if len(shown) < 200 else name, frozenset(keys), time.monotonic(), soft=soft)
+        purge = Purge(shown, frozenset(keys), time.monotonic(), session=session)
+        purge.soft, purge.waited = "soft" in arguments, "wait" in arguments
         self.judge.invoked(purge)
         connection = Connection(app.port)
         try:
-            reply = await connection.get("/admin/purge?" + quote(shown))
+            if session is None:
+                reply = await connection.get("/admin/purge?" + quote(shown))
+            else:
+                reply = await connection.ask("POST", "/purge?" + quote(shown), {"content-length": "0"})
             answer = json.loads(reply.body)
             purge.worker, purge.returned = int(answer["pid"]), reply.received
         except (OSError, TimeoutError, BadReply, ValueError, KeyError) as error:
@@ -151,18 +179,18 @@ class Purger:
             self.tally.purges["outcome unknown"] += 1
             if not app.was_away(purge.invoked, time.monotonic()):
                 self.tally.error(app.name, f"{purge}: {type(error).__name__}: {error}")
-            return purge
-        self.tally.purges[name + (", soft" if soft else "")] += 1
+            return purge, {}
+        self.tally.purges[name] += 1
         if answer["confirmed"]:
             purge.confirmed = reply.received
         else:
-            self.tally.purges["not confirmed at once"] += 1
+            self.tally.unconfirmed += 1
             self._queued.append(purge)
         self.readers.hot.extend((reply.received, key) for key in sorted(keys)[:8] if key in SHOPPED)
         for key in self._rng.sample(sorted(keys), min(2, len(keys))):
             await self.readers.one(app, connection, key)
         connection.close()
-        return purge
+        return purge, {name: value for name, value in reply.fields.items() if name == SESSION_MARK}
 
     async def _follow_queues(self, until: asyncio.Event) -> None:
         """Ask the processes that could not have a purge confirmed when they have."""
@@ -189,5 +217,5 @@ class Purger:
         for purge in waiting:
             if purge.worker == state["pid"]:
                 purge.confirmed = reply.received
-                self.tally.purges["confirmed later"] += 1
+                self.tally.confirmed_later += 1
         return True

@@ -54,6 +54,9 @@ class Tally:
         """The same for the times without a fault."""
         self.took = Histogram()
         self.recovery = Histogram()
+        self.unconfirmed = 0
+        """Purges that raised, and how many of them a queue had confirmed later."""
+        self.confirmed_later = 0
         self.kept = 0
         """Reads that found after a fault what they had found before it."""
         self.excused = 0
@@ -120,6 +123,8 @@ class Tally:
             "reads by tier": dict(self.reads.most_common()),
             "purges": self.purges.total(),
             "purges by kind": dict(self.purges.most_common()),
+            "purges not confirmed at once": self.unconfirmed,
+            "of these confirmed later": self.confirmed_later,
             "bound": BOUND,
             "staleness by tier": {tier: _figures(histogram) for tier, histogram in sorted(self.stale.items())},
             "staleness in calm": {tier: _figures(histogram) for tier, histogram in sorted(self.calm.items())},
@@ -145,7 +150,8 @@ def _figures(histogram: Histogram) -> dict[str, float]:
 
 def markdown(figures: dict[str, Any]) -> str:
     """The report for people."""
-    names = ("faults", "reads", "purges", "wrong bodies", "errors because of the cache", "kept exactly")
+    names = ["faults", "reads", "purges", "purges not confirmed at once", "of these confirmed later", "kept exactly"]
+    names += ["wrong bodies", "errors because of the cache"]
     lines = ["| what | how many |", "|---|---|", *[f"| {name} | {figures[name]:,} |" for name in names]]
     lines.append(f"| violations | {sum(figures['violations'].values()):,} {figures['violations'] or ''} |")
     lines += ["", f"Staleness of stale answers in seconds, with D = {figures['bound']:g} s:", ""]

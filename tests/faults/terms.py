@@ -9,8 +9,7 @@ BOUND = 1.0
 """The staleness bound D of the fleet, in seconds."""
 HOST = "chaos.test"
 IDS = range(8)
-NEW = {"consistency", "soft"}
-"""What the checker uses as soon as tiercache has it."""
+SESSION_MARK = "tiercache-session"
 
 
 class Terms(NamedTuple):

@@ -40,6 +40,7 @@ def kinds(judge: Judge, what: Read) -> list[str]:
         ("b", 13.01, {"tier": "isolated"}, "isolated"),
         ("i", 15.01, {"tier": "isolated"}, "isolated"),
         ("i", 13.01, {}, "bounded"),
+        ("i", 15.01, {"tier": "collapsed"}, "isolated"),
         ("b", 12.01, {"worker": ASKED}, "served by the process that purged"),
         ("i", 12.01, {"worker": ASKED, "tier": "isolated"}, "served by the process that purged"),
         ("s", 12.01, {}, "strong"),
@@ -61,6 +62,7 @@ def test_an_answer_older_than_a_purge_is_flagged_past_the_limit(
         ("b", 12.99, {}),
         ("i", 14.99, {"tier": "isolated"}),
         ("b", 12.99, {"tier": "isolated"}),
+        ("i", 14.99, {"tier": "collapsed"}),
         ("b", 11.99, {"worker": ASKED}),  # while the call is under way
         ("s", 11.99, {}),
         ("b", 99.0, {"began": 10.0}),  # its app call began when the purge was invoked: it is not older
@@ -104,6 +106,28 @@ def test_a_client_with_a_session_sees_its_own_purges_at_once() -> None:
     assert kinds(judge, read("e", 12.01, session=8)) == []
     assert kinds(judge, read("e", 12.01)) == []
     assert kinds(judge, read("e", 13.01)) == ["bounded"]
+
+
+def test_even_if_they_were_not_confirmed() -> None:
+    judge = judge_with("e", session=7, confirmed=float("inf"))
+    assert kinds(judge, read("e", 12.01, session=7)) == ["session"]
+    assert kinds(judge, read("e", 11.99, session=7)) == []
+    assert kinds(judge, read("e", 99.0, session=8)) == []
+    assert kinds(judge_with("b", session=7), read("b", 12.01, session=7)) == []
+
+
+def test_nothing_is_served_behind_a_barrier() -> None:
+    judge = judge_with("b", waited=True)
+    assert kinds(judge, read("b", 11.99)) == []
+    assert kinds(judge, read("b", 12.01)) == ["barrier"]
+    assert kinds(judge, read("b", 12.01, tier="isolated")) == []
+    assert kinds(judge, read("b", 13.01, tier="isolated")) == ["isolated"]
+
+
+def test_a_barrier_that_raised_was_none() -> None:
+    judge = judge_with("b", waited=True, confirmed=20.0)
+    assert kinds(judge, read("b", 20.99)) == []
+    assert kinds(judge, read("b", 21.01)) == ["bounded"]
 
 
 def test_of_several_purges_each_counts_by_itself() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulator.oracle import Call, Client, Purge
-from tests.simulator.site import Asked, Page
+from tests.simulator.site import PAGES, Asked, Page
 from tests.simulator.world import Cancelled, Dice, Flow, Sleep
 from tiercache.core.session_mark import FIELD
 from tiercache.engine import purging, session
@@ -18,18 +18,37 @@ if TYPE_CHECKING:
     from tiercache.core.entries import Entry
 
 
+_NOTHING: frozenset[Purge] = frozenset()
+_PLAIN = [Asked(page) for page in PAGES if page.consistency == "bounded"]
+(SESSION_PAGE,) = [page for page in PAGES if page.consistency == "session"]
+
+
 class AppFailed(Exception):
     pass
 
 
-def glance(process: Process, page: Page, client: Client | None = None) -> bool:
-    """A request that L1 answers at once, or that goes away again."""
-    visitor = Visitor(process, page, client)
-    entry = process.engine.hit(visitor.request)
-    if entry is None:
-        return False
-    visitor.served(entry, "l1")
-    return True
+def look(process: Process) -> None:
+    """What would L1 answer now, page by page? Requests that go away again if it does not."""
+    hit, oracle, now = process.engine.hit, process.fleet.oracle, process.fleet.world.now
+    for request in _PLAIN:
+        request.isolated = False
+        entry = hit(request)
+        if entry is not None:
+            oracle.served(process, entry, "l1", now, _NOTHING)
+
+
+def look_again(process: Process) -> None:
+    """The same by a thread that runs in the middle of another one's change; one that waits for nothing."""
+    look(process)
+    engine = process.engine
+    for client in process.fleet.clients:
+        visitor = Visitor(process, SESSION_PAGE, client)
+        stamp = session.asked(engine, visitor.request)
+        if stamp is not None and engine.ledger.reached(stamp):
+            visitor.request.current = True
+            entry = engine.hit(visitor.request)
+            if entry is not None:
+                visitor.served(entry, "l1")
 
 
 class Visitor:
@@ -41,7 +60,7 @@ class Visitor:
         self.process = process
         self.page = page
         self.arrived = process.fleet.world.now
-        self.purges: frozenset[Purge] = frozenset()
+        self.purges = _NOTHING
         if client is None or client.mark is None:
             self.request = Asked(page)
         else:
@@ -115,7 +134,7 @@ def _call(process: Process, exchange: Exchange, page: Page, dice: Dice, visitor:
         more = dice.pick(("a", "b", "c"))
         call.tags.add(more)
         taken.tags.add(more)
-    luck = dice.roll()
+    luck = 1.0 if fleet.calm else dice.roll()
     if luck < 0.05:
         seen["app failed"] += 1
         answer = exchange.failed(AppFailed())

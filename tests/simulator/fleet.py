@@ -9,7 +9,7 @@ from tests.simulator import clients
 from tests.simulator.oracle import Client, Oracle, Purge
 from tests.simulator.process import Process, Subscription
 from tests.simulator.redis_model import ModelRedis
-from tests.simulator.site import BANS, PAGES, TAGS
+from tests.simulator.site import BANS, LAST_PAGE, PAGES, TAGS
 from tests.simulator.world import Dice, Link, World
 from tiercache.config import Settings
 from tiercache.core.records import Message
@@ -64,12 +64,12 @@ class Fleet:
         self.redis.publish = self.publish
         self.server = 0
         """Rises when another server process answers: connections to the one before are reset."""
-        self.down = self.stopped = self.full = False
+        self.down = self.stopped = self.full = self.calm = False
         self.held: list[Callable[[], None]] = []
         """What has arrived at a server that stands still."""
         self.subscriptions: dict[Subscription, None] = {}
         self.replica = self.saved = self.redis.snapshot()
-        self.versions = {page.path: 1 for page in PAGES}
+        self.versions = {page.path: 1 for page in (*PAGES, LAST_PAGE)}
         self.clients = [Client(), Client()]
         self.normal_link = Link()
         self.normal_link.lag, self.normal_link.tail = shape.lag, shape.tail
@@ -92,6 +92,8 @@ class Fleet:
             process.lives = False
 
     def app_time(self, dice: Dice) -> float:
+        if self.calm:
+            return 0.001
         luck = dice.roll()
         return self.shape.app_time * luck if luck < 0.8 else luck * luck * 3.0
 
@@ -108,6 +110,14 @@ class Fleet:
             if dice.roll() < 0.05:
                 world.seen["message repeated"] += 1
                 world.after(link.delay(dice) * 20, lambda s=subscription: s.deliver(message))  # type: ignore[misc]
+
+    def interrupt(self, history: Any) -> None:
+        """A thread is in the middle of a change to what it knows: another one reads."""
+        for process in self.processes:
+            ledger = process.engine.ledger
+            if ledger._view is history and process.lives:
+                self.world.seen["interrupted"] += 1
+                clients.look_again(process)
 
     def perform(self, action: Action) -> None:
         process = self.processes[action.process % len(self.processes)]
@@ -136,8 +146,7 @@ class Fleet:
         """Every page of every process: what would L1 answer now?"""
         for each in self.processes:
             if each.lives and not each.paused:
-                for page in PAGES:
-                    clients.glance(each, page)
+                clients.look(each)
 
     def purge(self, process: Process, dice: Dice) -> None:
         luck = dice.roll()

@@ -16,6 +16,7 @@ from tests.simulator.fleet import Action, Fleet, Shape
 from tests.simulator.redis_model import ModelRedis
 from tests.simulator.site import routes, settings
 from tests.simulator.world import Dice
+from tiercache.core.history import History
 from tiercache.engine import barrier, consistency, exchange, flows, listening, opening, purging
 
 LENGTH = 5.0
@@ -87,9 +88,23 @@ def plan_of(seed: int) -> list[Action]:
     return actions
 
 
+def _interrupted(fleet: Fleet) -> Any:
+    dice = Dice(fleet.seed, 103)
+    plain = History.merge
+
+    def merge(history: History, *args: Any) -> bool:
+        changed = plain(history, *args)
+        # Between the members and the number and version that tell of them.
+        if changed and dice.roll() < 0.3:
+            fleet.interrupt(history)
+        return changed
+
+    return merge
+
+
 @contextmanager
 def virtual_time(fleet: Fleet) -> Iterator[None]:
-    """The clock by which flows reckon their deadlines, and their luck."""
+    """The clock by which flows reckon their deadlines, their luck, and threads in the middle of what others do."""
     watch = types.SimpleNamespace(monotonic=lambda: fleet.world.now)
     jitter = random.Random(fleet.seed)
     places: list[tuple[Any, str, Any]] = [
@@ -99,6 +114,7 @@ def virtual_time(fleet: Fleet) -> Iterator[None]:
     ]
     places.append((listening, "random", jitter))
     places.append((logging.getLogger("tiercache"), "disabled", True))
+    places.append((History, "merge", _interrupted(fleet)))
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, value in places:
         setattr(module, name, value)

@@ -171,7 +171,7 @@ class Process:
             world.at(now + link.lag if quick else max(now, deadline), lambda: task.fail(turn, _UNAVAILABLE))
             return
         delay = link.delay(dice)
-        if late and dice.roll() < 0.08:
+        if late and dice.roll() < 0.08 and not fleet.calm:
             delay += dice.between(0.0, 3.0)
 
         def arrive() -> None:
@@ -273,7 +273,7 @@ class Process:
 
     def _sleep(self, task: Task, effect: Any) -> None:
         turn, seconds = task.turn, effect.seconds
-        if isinstance(effect, Sleep) and effect.fragile and task.dice.roll() < 0.04:
+        if isinstance(effect, Sleep) and effect.fragile and task.dice.roll() < 0.04 and not self.fleet.calm:
             self.fleet.world.after(seconds * task.dice.roll(), lambda: task.fail(turn, Cancelled()))
         else:
             self.fleet.world.after(seconds, lambda: task.answer(turn, None))

@@ -41,6 +41,8 @@ PAGES = (
     Page("/news/strong", ("a", "c"), ttl=60, isolated_ttl=2.5, consistency="strong"),
     Page("/news/session", ("c",), ttl=60, isolated_ttl=2.5, consistency="session"),
 )
+LAST_PAGE = Page("/last", (), ttl=60, isolated_ttl=1)
+"""Asked for when everything is over."""
 TAGS = ("a", "b", "c")
 BANS = (
     ("prefix", "/shop/", ("/shop/plain", "/shop/never-isolated", "/shop/stale")),
@@ -53,7 +55,7 @@ BANS = (
 
 def routes() -> RouteTable:
     table = RouteTable()
-    for page in PAGES:
+    for page in (*PAGES, LAST_PAGE):
         table.add(Route.parse(page.path, {**page.policy, "tags": list(page.tags)}))
     return table
 

@@ -24,6 +24,10 @@ class Violation(AssertionError):
     """Something was served, said or lost that must not be."""
 
 
+class Leftover(Violation):
+    """Nothing wrong was served, but in the end something is missing, or left."""
+
+
 class Dice:
     """A small stream of luck: `random.Random` costs more to seed than most tasks use."""
 

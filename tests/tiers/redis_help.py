@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections.abc import Callable
 
 from tiercache.core.records import SyncRequest
 
@@ -18,6 +20,21 @@ def soon() -> float:
 def shortly() -> float:
     """A deadline that the test means to pass."""
     return time.monotonic() + 0.1
+
+
+def in_child(run: Callable[[], None]) -> None:
+    """Run it in a forked child, which ends without the parent's clean-up."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run()
+            code = 0
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 class Held:

@@ -39,6 +39,7 @@ class TestConfiguration:
             "redis://localhost?ssl_ca_certs=/x",
             "rediss://localhost?ssl_nonsense=1",
             "rediss://localhost?ssl_cert_reqs=maybe",
+            "rediss://localhost?ssl_ca_certs=/nowhere/ca.pem",
             "unix://",
             "unix://relative",
             "redis://" + "x" * 64,

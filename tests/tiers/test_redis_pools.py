@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from tests.servers import Proxy, RedisServer
-from tests.tiers.redis_help import Held, shortly, soon
+from tests.tiers.redis_help import Held, in_child, shortly, soon
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
 
@@ -185,21 +185,6 @@ class TestPools:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 class TestFork:
-    @staticmethod
-    def in_child(run: Callable[[], None]) -> None:
-        """Run it in a forked child, which ends without the parent's clean-up."""
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                run()
-                code = 0
-            except BaseException as error:
-                os.write(2, repr(error).encode())
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_parent_and_child_go_on(self, redis_server: RedisServer, open_tier: Callable[..., RedisTier]) -> None:
         with Proxy(redis_server.port) as proxy:
@@ -214,7 +199,7 @@ class TestFork:
                 assert tier.get("a", soon()) == b"x"
                 tier.purge(["h:a"], False, soon())
 
-            self.in_child(child)
+            in_child(child)
             assert proxy.accepted == before + 1
             # The parent's connections are as they were.
             assert tier.get("a", soon()) == b"x"
@@ -240,7 +225,7 @@ class TestFork:
                 assert asyncio.run(tier.aget("a", soon())) == b"x"
                 gc.collect()
 
-            self.in_child(child)
+            in_child(child)
             assert proxy.accepted == before + 1
             found = await asyncio.gather(*(tier.aget("a", soon()) for _ in range(3)))
             assert found == [b"x"] * 3
@@ -258,7 +243,7 @@ class TestFork:
                 tier.get("a", soon())
                 asyncio.run(tier.aget("a", soon()))
 
-            self.in_child(child)
+            in_child(child)
         for _ in range(32):
             tier._threads._slots.release()
 

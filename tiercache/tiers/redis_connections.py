@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import ssl
 import weakref
 from functools import partial
 from time import monotonic
@@ -21,6 +22,28 @@ from redis.exceptions import ReadOnlyError
 
 from tiercache.tiers.redis_credentials import Detached, Login
 from tiercache.tiers.redis_errors import PERMISSIONS
+
+_TLS_KEPT = 300.0
+
+
+class Tls:
+    """One TLS context for the connections of some minutes: making one reads every certificate that the system trusts.
+
+    A new one is made after that, since certificates are renewed while a process runs.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._context: ssl.SSLContext | None = None
+        self._until = 0.0
+
+    def context(self) -> ssl.SSLContext:
+        """Raises `OSError` (as `ssl.SSLError` is one) for files that are missing or no certificates."""
+        now = monotonic()
+        if self._context is None or now >= self._until:
+            self._context = aio.SSLConnection(**self._options).ssl_context.get()
+            self._until = now + _TLS_KEPT
+        return self._context
 
 
 class Address(NamedTuple):
@@ -35,6 +58,7 @@ class Address(NamedTuple):
     """What the user must be allowed there, for messages."""
     primary: bool = False
     """Whether each new connection makes sure that the server is a primary."""
+    tls: Tls | None = None
     login: Login | None = None
     """Where each new connection gets user and password; None: from the options."""
 
@@ -260,6 +284,10 @@ class TcpConnection(BoundedConnection, _Dialled):
 class TlsConnection(BoundedConnection, sio.SSLConnection, _Dialled):
     """rediss://"""
 
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        assert self.address.tls is not None
+        return self.address.tls.context().wrap_socket(sock, server_hostname=self.host)
+
 
 class UnixConnection(BoundedConnection, _Local):
     """unix://"""
@@ -322,6 +350,11 @@ class AsyncTcpConnection(AsyncConnection, aio.Connection):
 
 class AsyncTlsConnection(AsyncConnection, aio.SSLConnection):
     """rediss://"""
+
+    def __init__(self, *, address: Address) -> None:
+        super().__init__(address=address)
+        assert address.tls is not None
+        self.ssl_context.context = address.tls.context()
 
 
 class AsyncUnixConnection(AsyncConnection, aio.UnixDomainSocketConnection):

@@ -79,8 +79,9 @@ class Login:
         self._calls: Detached[Any] = Detached()
         given = getattr(provider, "get_credentials_async", None)
         # redis-py's own base class has one that calls the other: a blocking call within the loop.
-        inherited = getattr(type(provider), "get_credentials_async", None) is _RedisProvider.get_credentials_async
-        self._async = cast("Callable[[], Awaitable[Any]] | None", None if inherited else given)
+        inherited = getattr(_RedisProvider, "get_credentials_async", None)
+        same = getattr(type(provider), "get_credentials_async", None) is inherited
+        self._async = cast("Callable[[], Awaitable[Any]] | None", None if same else given)
 
     def ask(self, seconds: float) -> tuple[str, ...]:
         """For a thread, which waits so long."""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis.connection as sio
 
 from tiercache.errors import ConfigError
-from tiercache.tiers.redis_connections import Address, Resolver, make_async_connection, make_connection
+from tiercache.tiers.redis_connections import Address, Resolver, Tls, make_async_connection, make_connection
 from tiercache.tiers.redis_errors import PERMISSIONS
 
 _ACCEPTED = (
@@ -110,7 +110,8 @@ def _parse(url: str) -> Target:
     if scheme == "unix":
         address = Address(scheme, options["path"], options)
         return _tried(Target("server", address.where, (address,), address))
-    address = Address(scheme, "", options, PERMISSIONS[kind or "server"], primary=kind == "sentinel")
+    tls = Tls(options) if scheme == "rediss" else None
+    address = Address(scheme, "", options, PERMISSIONS[kind or "server"], primary=kind == "sentinel", tls=tls)
     where = ",".join(f"{host}:{port}" for host, port in hosts)
     if not kind:
         address = address.at(*hosts[0])
@@ -120,7 +121,7 @@ def _parse(url: str) -> Target:
     spoken_to = {name: value for name, value in options.items() if name not in ("db", "username", "password")}
     for name in _SENTINEL_PARAMETERS & query.keys():
         spoken_to[name.removeprefix("sentinel_")] = query[name][0]
-    sentinel = Address(scheme, "", spoken_to, "+ping +sentinel|get-master-addr-by-name")
+    sentinel = Address(scheme, "", spoken_to, "+ping +sentinel|get-master-addr-by-name", tls=tls)
     seeds = tuple(sentinel.at(*host) for host in hosts)
     return _tried(Target(kind, f"{where}/{service}", seeds, address, service))
 

@@ -1,0 +1,173 @@
+"""Bugs that are planted to see whether the simulator notices. Each is a switch in the tests alone."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from tests.simulator.fleet import Fleet
+from tests.simulator.plan import simulate
+from tests.simulator.redis_model import ModelRedis
+from tests.simulator.world import Leftover, Violation
+from tiercache.core.history import History
+from tiercache.core.ledger import Ledger
+from tiercache.engine import barrier, consistency, flows, opening
+from tiercache.engine.engine import Engine
+from tiercache.engine.exchange import Exchange
+from tiercache.engine.recording import Recording
+
+
+class Line(NamedTuple):
+    """One line of a function or method, and what is put in its place."""
+
+    owner: Any
+    name: str
+    line: str
+    instead: str
+
+
+class Plant(NamedTuple):
+    lines: tuple[Line, ...] = ()
+    redis: dict[str, bool] = {}  # noqa: RUF012
+    at_the_end: bool = False
+    """Nothing wrong is served; something is lost, or missing in the end."""
+
+
+def _one(owner: Any, name: str, line: str, instead: str, **more: Any) -> Plant:
+    return Plant((Line(owner, name, line, instead),), **more)
+
+
+_HARD_ALONE = "any(view.members.get('h:' + tag, 0) > number for tag in tags) or number < view.floor"
+PLANTS = {
+    "a gap is not caught up": _one(Ledger, "_apply", "if message.prev == view.seq:", "if True:"),
+    "the number is counted before the tags": _one(
+        Ledger,
+        "_apply",
+        "changed = view.merge(",
+        "view.seq = number if message.prev == view.seq else view.seq; Ledger.meanwhile(view); changed = view.merge(",
+    ),
+    "the version is counted before the tags": Plant(
+        (
+            Line(Ledger, "_heard", "seq = view.seq\n", "seq = view.seq; self.version += 1; Ledger.meanwhile(view)\n"),
+            Line(Ledger, "_heard", "if self._apply(view, message, now):", "if self._apply(view, message, now) and False:"),
+        )
+    ),
+    "the stamp is taken at the end": Plant(
+        (
+            Line(Recording, "_response", "epoch=fill.stamp.epoch", "epoch=engine.ledger.stamp().epoch"),
+            Line(Recording, "_response", "number=fill.stamp.number", "number=engine.ledger.stamp().number"),
+        )
+    ),
+    "trust runs from the receipt": _one(
+        flows, "sync", "ledger.synced(request, page)", "ledger.synced(request._replace(sent=engine.clock()), page)"
+    ),
+    "epochs are not compared": _one(Ledger, "alive", "if entry.epoch != view.epoch:", "if False:"),
+    "a missing ledger keeps its epoch": Plant(redis={"keeps_epoch": True}),
+    "the run_id is not compared": Plant(redis={"compares_run_id": False}),
+    "the caller's number is not compared": Plant(redis={"compares_number": False}),
+    "the floor is not raised": _one(History, "merge", "changed = floor > self.floor", "changed = False"),
+    "the floor is not looked at": _one(History, "kills", "return number < self.floor", "return False"),
+    "a page ends inside a number": Plant(redis={"cuts_numbers": True}),
+    "soft covers hard": Plant(redis={"merges_kinds": True}),
+    "bans are not applied to what comes from L2": _one(
+        Ledger, "alive", "view.kills(tags, number)", f"view.kills(tags, number) if entry.mark >= 0 else {_HARD_ALONE}"
+    ),
+    "an isolated entry is judged from the end of its fill": _one(
+        Exchange, "_admit", "began=take.fill.began", "began=engine.clock()"
+    ),
+    "the queue is dropped on reconnect": _one(
+        Engine, "sync_succeeded", "self.failing = False", "self.failing = False; self.ledger._bars.clear()"
+    ),
+    "the barrier returns on an evicted table of processes": _one(
+        barrier, "wait_for_fleet", "if not trusting and page.time - page.since >= bound:", "if not trusting:"
+    ),
+    "a strong read joins a sync in flight": _one(consistency, "_lead", "following.depart()", "pass"),
+    "members do not merge by maximum": _one(History, "merge", "and number > members.get(member, 0)", "and True"),
+    "a partial page gives trust": _one(Ledger, "synced", "if not page.complete:", "if False:"),
+    "an own purge in another epoch is not held": _one(
+        Ledger, "answered", "self._bar(message.members, message.floor >= message.number, now)", "pass"
+    ),
+    "bars are lifted by a reply of another epoch": _one(Ledger, "confirmed", "if current:", "if True:"),
+    "what is barred is served from L2": _one(Ledger, "_barred", "bars, mark = self._bars, entry.mark", (
+        "bars, mark = self._bars, entry.mark if entry.mark >= 0 else self.mark"
+    )),
+    "a soft purge outdates nothing": _one(Ledger, "alive", "if since is not None:", "if False:"),
+    "bans are not looked at": _one(History, "kills", "bans = self.bans", "bans = None"),
+    "a barred ban is not looked at": _one(Ledger, "_barred", 'if tag[:2] == "p:"', "if False"),
+    "followers take what their leader brings": _one(
+        opening, "_open_shared", "and engine.usable(outcome, request)", "and True"
+    ),
+    "a thawed process serves before it syncs": _one(Engine, "_isolated", "self.failing\n", "True\n"),
+    "what others filled is served in isolation": _one(Ledger, "isolated_ok", "entry.mark >= 0 and", "True and"),
+    "the mark of a session is not looked at": _one(
+        consistency, "reach", "if stamp is None or engine.ledger.reached(stamp):", "if True:"
+    ),
+    "a fork keeps its parent's trust": _one(Ledger, "after_fork", "self.trusted_until = -inf", "pass"),
+    "what is dead is validated": Plant(
+        (
+            Line(Exchange, "begin", "not self.engine.ledger.alive(self.stale)", "False"),
+            Line(Exchange, "_validated", "if self.engine.ledger.alive(stale) else None", ""),
+            Line(Engine, "find", "and self.selectable(found, request)", ""),
+        )
+    ),
+    "a row tells of what has only been paged": _one(
+        Ledger, "sync_request", "applied = view.seq if self._incoming is None else 0", "applied = view.paged"
+    ),
+}
+SLOW = frozenset[str]()
+"""Those that take more than a few seconds to be noticed: left to `make simulate ARGS=--plants`."""
+
+
+@contextmanager
+def planted(plant: Plant) -> Iterator[dict[str, Any]]:
+    """The bug in place; what `simulate` has to be told besides."""
+    with ExitStack() as stack:
+        for owner in {(line.owner, line.name) for line in plant.lines}:
+            stack.enter_context(_replaced(*owner, [line for line in plant.lines if (line.owner, line.name) == owner]))
+        switches: dict[str, Any] = {"prepare": _watch}
+        if plant.redis:
+            switches["redis_type"] = type("Planted", (ModelRedis,), plant.redis)
+        try:
+            yield switches
+        finally:
+            if hasattr(Ledger, "meanwhile"):
+                del Ledger.meanwhile
+
+
+def _watch(fleet: Fleet) -> None:
+    """Let a planted line have other threads run."""
+    Ledger.meanwhile = fleet.interrupt  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, lines: list[Line]) -> Iterator[None]:
+    original = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(original))
+    for line in lines:
+        assert source.count(line.line) == 1, f"{line.line!r} is {source.count(line.line)} times in {name}"
+        source = source.replace(line.line, line.instead)
+    made: dict[str, Any] = {}
+    exec(compile("from __future__ import annotations\n" + source, f"planted {name}", "exec"), original.__globals__, made)
+    setattr(owner, name, made[name])
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def seeds_until_caught(name: str, most: int) -> tuple[int, str] | None:
+    """How many histories it takes until the bug of this name is noticed, and how it shows."""
+    plant = PLANTS[name]
+    with planted(plant) as switches:
+        for seed in range(most):
+            try:
+                simulate(seed, **switches)
+            except Leftover as error:
+                if plant.at_the_end:
+                    return seed + 1, str(error)
+            except Violation as error:
+                return seed + 1, str(error)
+    return None
