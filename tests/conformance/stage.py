@@ -44,6 +44,7 @@ RULES: dict[str, dict[str, Any]] = {
         "heuristic": 0.1,
         "client_directives": True,
         "stale_if_error": "1h",
+        "retry_after_error": 0,
         "normalize": ["Accept-Language", "Accept-Encoding"],
     },
 }

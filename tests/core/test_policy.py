@@ -29,6 +29,13 @@ EXPLICIT: dict[str, Any] = {
     "invalidates": ["catalog"],
     "stale_while_revalidate": "1m",
     "stale_if_error": "1h",
+    "early_refresh": 0.8,
+    "jitter": 0.1,
+    "coalesce": "fleet",
+    "serve_stale_after": "300ms",
+    "fill_timeout": "5s",
+    "retry_after_error": "2s",
+    "max_fills": 20,
     "etag": "strong",
     "client_directives": True,
     "normalize": ["Accept-Encoding"],
@@ -52,9 +59,15 @@ PARSED: dict[str, Any] = {
     "invalidates": ("catalog",),
     "stale_while_revalidate": 60.0,
     "stale_if_error": 3600.0,
+    "serve_stale_after": 0.3,
+    "fill_timeout": 5.0,
+    "retry_after_error": 2.0,
     "normalize": ("accept-encoding",),
 }
-EARLY = ("query", "headers", "cookies", "consistency", "invalidates", "client_directives", "normalize")
+EARLY = (
+    *("query", "headers", "cookies", "consistency", "invalidates", "client_directives", "normalize"),
+    *("coalesce", "serve_stale_after", "fill_timeout", "retry_after_error", "max_fills"),
+)
 LATE = [row.name for row in Policy.settings() if row.name not in EARLY]
 
 

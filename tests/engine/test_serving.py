@@ -103,7 +103,7 @@ def test_what_is_switched_off_is_not_said(stats: Stats, age: bool, cache_status:
     assert headers[b"cache-control"] == (b"max-age=72" if age else b"max-age=30")
     assert (presenter.bypassing("cookie") is None) is not cache_status
     assert (presenter.forwarded("miss", "") is None) is not cache_status
-    assert (b"cache-status" in dict(presenter.unsatisfiable().headers)) is cache_status
+    assert (b"cache-status" in dict(presenter.failed("overload").headers)) is cache_status
 
 
 def test_a_condition_that_holds_is_answered_with_the_head(presenter: Presenter, stats: Stats) -> None:
@@ -149,9 +149,10 @@ def test_a_head_has_the_fields_and_no_body(presenter: Presenter) -> None:
 
 
 def test_a_client_that_wants_it_from_the_store_or_not_at_all(presenter: Presenter) -> None:
-    reply = presenter.unsatisfiable()
+    reply = presenter.failed("only-if-cached")
     assert (reply.status, reply.reason, reply.body) == (504, b"Gateway Timeout", b"")
-    assert reply.headers == [(b"content-length", b"0"), (b"cache-status", b"tiercache; detail=only-if-cached")]
+    told = [(b"cache-control", b"no-store"), (b"cache-status", b"tiercache; detail=only-if-cached")]
+    assert reply.headers == [(b"content-length", b"0"), *told]
 
 
 def test_what_the_app_sends_leaves_as_it_came_but_for_what_l0_is_told(presenter: Presenter) -> None:

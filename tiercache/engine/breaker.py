@@ -1,41 +1,44 @@
-"""A circuit breaker for the shared tier: after enough trouble it is left alone, and tried again by one at a time.
+"""A circuit breaker for the shared tier: in trouble it is left alone, and tried again by one at a time.
 
-It counts calls, failed and slow ones alike: a tier that answers, but later than the app would, is no help. Purges and
-syncs are not asked for permission: they are what must get through, and the syncs of the listener tell when it is well.
+Calls that fail and calls that are slow count alike: a tier that answers later than the app would is no help. But a call
+can be slow because this process is: a crowd of requests on one event loop sees every answer late, and to leave L2
+alone then would send the crowd to the database. So the listener's syncs, from a thread of their own, are the *probes*:
+the calls of requests count only while the last probe was in trouble too, or is overdue.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from math import inf
 
 CALLS = 20
 """The last calls by which the tier is judged."""
-LEAST = 5
-"""With fewer there is no judgement."""
+LEAST = 3
+"""With fewer there is no judgement. So many probes in a row are enough by themselves."""
 SHARE = 0.5
 """Opens when this share of them was trouble."""
-PROBE_EVERY = 0.5
+TRY_EVERY = 0.5
 """Seconds between two calls that are let through while it is open."""
-WELL = 3
-"""Good calls in a row, or good syncs, that close it again."""
+WELL = 2
+"""Good calls or probes in a row that close it again."""
 
 
 class Breaker:
-    """Closed (all calls go), open (none but a probe now and then). Times are of one clock, in seconds.
+    """Closed (all calls go) or open (none but one now and then). Times are of one clock, in seconds.
 
-    `slow` is the time from which an answered call counts as trouble.
+    `slow` is the time from which an answer counts as trouble.
     """
 
     def __init__(self, slow: float) -> None:
         self.slow = slow
         self.open = False
         """Read without a lock: one bool."""
-        self.opened = 0
-        """How often it has opened."""
         self._lock = threading.Lock()
         self._calls: deque[bool] = deque(maxlen=CALLS)
-        self._next_probe = 0.0
+        self._bad_probes = 0
+        self._probe_sent = inf
+        self._next_try = 0.0
         self._well = 0
 
     def allows(self, now: float) -> bool:
@@ -43,34 +46,58 @@ class Breaker:
         if not self.open:
             return True
         with self._lock:
-            if now < self._next_probe:
+            if now < self._next_try:
                 return not self.open
-            self._next_probe = now + PROBE_EVERY
+            self._next_try = now + TRY_EVERY
             return True
 
     def note(self, took: float, now: float, *, failed: bool) -> bool:
-        """A call has ended after `took` seconds. True: this has opened it."""
+        """A call of a request has ended after `took` seconds. True: this has opened or closed it."""
         trouble = failed or took >= self.slow
-        if not trouble and not self.open and not any(self._calls):
-            # The common case, without the lock: nothing is wrong and nothing was.
-            self._calls.append(False)
+        if not self.open and not self._bad_probes and now - self._probe_sent < self.slow:
             return False
         with self._lock:
             if self.open:
-                self._well = 0 if trouble else self._well + 1
-                if self._well >= WELL:
-                    self.open = False
-                    self._calls.clear()
-                return False
+                return self._recovers(trouble)
             self._calls.append(trouble)
-            if len(self._calls) < LEAST or sum(self._calls) < SHARE * len(self._calls):
+            return self._gives_way(now)
+
+    def probing(self, now: float) -> None:
+        """A probe is on its way."""
+        self._probe_sent = now
+
+    def probed(self, took: float, now: float, *, failed: bool) -> bool:
+        """A probe has ended. True: this has opened or closed it."""
+        trouble = failed or took >= self.slow
+        with self._lock:
+            self._probe_sent = inf
+            self._bad_probes = self._bad_probes + 1 if trouble else 0
+            if self.open:
+                return self._recovers(trouble)
+            if not trouble:
+                self._calls.clear()
                 return False
-            self.open = True
-            self.opened += 1
-            self._well = 0
-            self._next_probe = now + PROBE_EVERY
-            return True
+            self._calls.append(True)
+            return self._gives_way(now)
+
+    def _recovers(self, trouble: bool) -> bool:
+        self._well = 0 if trouble else self._well + 1
+        if self._well < WELL:
+            return False
+        self.open = False
+        self._calls.clear()
+        return True
+
+    def _gives_way(self, now: float) -> bool:
+        enough = len(self._calls) >= LEAST and sum(self._calls) >= SHARE * len(self._calls)
+        if not enough and self._bad_probes < LEAST:
+            return False
+        self.open = True
+        self._well = 0
+        self._next_try = now + TRY_EVERY
+        return True
 
     def after_fork(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock."""
+        """In a forked child: another thread of the parent may have held the lock, and its probe is not ours."""
         self._lock = threading.Lock()
+        self._probe_sent = inf

@@ -21,14 +21,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tiercache.core import decisions
 from tiercache.core.conditional import validators
 from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
-from tiercache.core.keys import variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine import admitting, flows, leases
+from tiercache.engine import admitting, flows, leases, validating
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import DECLARED_FOR, Engine
 from tiercache.engine.events import remark
@@ -38,8 +36,6 @@ from tiercache.engine.leases import Lease
 from tiercache.engine.recording import Recording
 from tiercache.engine.serving import Answer
 
-AT_ONCE = 0.002
-"""Seconds: the least that L2 can be told to keep something, twice over."""
 CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
 
 NO_STORE = Edge((), b"no-store", None, None, frozenset({b"cache-control", b"expires", b"cdn-cache-control"}))
@@ -51,7 +47,6 @@ class Exchange:
 
     __slots__ = (
         "_room",
-        "_share",
         "again",
         "ask_behind",
         "detail",
@@ -64,6 +59,7 @@ class Exchange:
         "refresh",
         "request",
         "scrubbed",
+        "share",
         "stale",
         "substitute",
         "take",
@@ -104,7 +100,8 @@ class Exchange:
         """What is stored and has to be validated, or may stand in for an error."""
         self.scrubbed: Fields | None = None
         """The fields of the request by which the cache itself refreshes what this one was answered with."""
-        self._share: StoredResponse | None = None
+        self.share: StoredResponse | None = None
+        """What is to be written to L2 behind the response."""
 
     # -- before the app ----------------------------------------------------------------------------------------------
 
@@ -185,7 +182,7 @@ class Exchange:
         """
         try:
             if self.request.method == "HEAD":
-                self._head(status, fields)
+                validating.head(self, status, fields)
             return self._started(status, reason, fields) if self.recording else None
         except Exception as error:
             self._swallow(error)
@@ -196,7 +193,7 @@ class Exchange:
         assert take is not None
         if stale is not None:
             if status == 304:
-                self._validated(stale, fields)
+                validating.validated(self, stale, fields)
                 return None
             if status >= 500 and self.may_hide(stale):
                 self._hide(stale, str(status))
@@ -224,59 +221,6 @@ class Exchange:
             # What is not stored of it is meant for this client alone, so that this is no answer for L0 to share.
             return None
         return engine.edge(fields, take.policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
-
-    def _validated(self, stale: Entry, fields: Fields) -> None:
-        """RFC 9111 §4.3.3, §4.3.4: the app says that what is stored still holds."""
-        take = self.take
-        assert take is not None
-        outcome = take.freshened(stale.response, fields) if self.engine.ledger.alive(stale) else None
-        if outcome is None:
-            # The 304 is about something else, or what it confirms has been purged meanwhile.
-            self.again, self.stale = True, None
-            return
-        detail = "validated"
-        if isinstance(outcome, str):
-            self._discard(stale)
-            self.substitute = Answer(stale, detail, forward_status="304")
-            self.refuse(outcome)
-            return
-        entry = self._admit(outcome)
-        self.substitute = Answer(entry, detail, forward_status="304", stored=True)
-
-    def _head(self, status: int, fields: Fields) -> None:
-        """RFC 9111 §4.3.5: what the app says of a page updates the stored one, or shows that it has changed."""
-        stale = self.stale
-        if stale is None or status != 200 or stale.response.status != 200:
-            return
-        if not decisions.head_agrees(stale.response, fields):
-            self._outdate(stale)
-            return
-        take = self.take = self.take or Recording(self.engine, self.request)
-        outcome = take.freshened(stale.response, fields) if decisions.has_validator(fields) else None
-        if isinstance(outcome, StoredResponse):
-            self._admit(outcome)
-
-    def _discard(self, entry: Entry) -> None:
-        """Let go of it in every tier. L2 has nothing that deletes: what is put in its place expires at once."""
-        engine, request = self.engine, self.request
-        key = request.key
-        variants = admitting.variants(engine, key)
-        if variants is not None:
-            key = variant_key(key, variants.names, engine.selecting(request, variants.names))
-        engine.memory.discard(key)
-        if request.route.policy.l2 and engine.shared is not None:
-            self._share = entry.response.spent(engine.clock() + engine.server_time.low + AT_ONCE)
-
-    def _outdate(self, entry: Entry) -> None:
-        """Count it as stale from now on, whoever finds it: the next request for it validates or replaces it."""
-        engine = self.engine
-        now = engine.clock()
-        if entry.fresh_until <= now:
-            return
-        response = entry.response.stale_from(now + engine.server_time.low)
-        admitting.admit(engine, self.request, response, mark=entry.mark, began=entry.began)
-        if self.request.route.policy.l2 and engine.shared is not None:
-            self._share = response
 
     def may_hide(self, stale: Entry) -> bool:
         """RFC 5861 §4, or the same asked by the client."""
@@ -323,11 +267,11 @@ class Exchange:
             if isinstance(outcome, str):
                 self.refuse(outcome, lasting=outcome == "view")
             else:
-                self._admit(outcome)
+                self.admit(outcome)
         except Exception as error:
             self._swallow(error)
 
-    def _admit(self, response: StoredResponse) -> Entry:
+    def admit(self, response: StoredResponse) -> Entry:
         engine, request, take = self.engine, self.request, self.take
         assert take is not None
         entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.fill.began)
@@ -339,7 +283,7 @@ class Exchange:
         if take.policy.l2 and engine.shared is not None:
             variants = admitting.variants(engine, request.key) if response.vary else None
             if variants is None or not variants.full:
-                self._share = response
+                self.share = response
         if self.flight is not None:
             self.flight.finish(entry)
         return entry
@@ -387,7 +331,7 @@ class Exchange:
     def close(self) -> Flow[None]:
         """What is left to do when the client has its answer."""
         self.abandon()
-        share, self._share = self._share, None
+        share, self.share = self.share, None
         if share is not None:
             deadline = time.monotonic() + self.engine.settings.l2_budget
             yield from flows.keep(self.engine, self.request, share, deadline)

@@ -89,12 +89,14 @@ def guarded(engine: Engine, effect: Effect) -> Flow[Any]:
     return answer
 
 
-def _note(engine: Engine, took: float, *, failed: bool) -> None:
+def _note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> None:
     breaker = engine.breaker
-    was_open = breaker.open
-    if breaker.note(took, engine.clock(), failed=failed):
-        engine.complaints.swallow("L2 in trouble, left alone", f"half of its answers fail or take {breaker.slow} s")
-    elif was_open and not breaker.open:
+    tell = breaker.probed if probe else breaker.note
+    if not tell(took, engine.clock(), failed=failed):
+        return
+    if breaker.open:
+        engine.complaints.swallow("L2 in trouble, left alone", f"its answers fail or take {breaker.slow} s and more")
+    else:
         engine.complaints.settle("L2 in trouble, left alone", "it answers again")
 
 
@@ -156,9 +158,12 @@ def catch_up(engine: Engine, deadline: float) -> Flow[bool]:
         flight.finish(RELEASED)
 
 
-def sync(engine: Engine, deadline: float, *, fleet: bool = False) -> Flow[SyncPage | None]:
+def sync(
+    engine: Engine, deadline: float, *, fleet: bool = False, probe: bool = False
+) -> Flow[SyncPage | None]:
     """One sync, page by page until complete; its last page, with the rows of all processes if `fleet` says so. None,
-    with the trouble noted, if the shared tier does not answer.
+    with the trouble noted, if the shared tier does not answer. `probe`: it tells how the shared tier is, for the
+    circuit breaker; only the listener's do.
     """
     store = engine.shared
     if store is None:
@@ -168,18 +173,22 @@ def sync(engine: Engine, deadline: float, *, fleet: bool = False) -> Flow[SyncPa
     try:
         for _ in range(MAX_PAGES):
             asked = engine.clock()
+            if probe:
+                engine.breaker.probing(asked)
             request = ledger.sync_request(sent)
             patience = min(deadline, time.monotonic() + max(SYNC_PATIENCE, ledger.bound / 2))
             page: SyncPage = yield Sync(store, request, engine.process_id, patience, ledger.bound, fleet=fleet)
             received = engine.clock()
             engine.server_time.observe(page.time, sent=asked, received=received)
-            if engine.breaker.open:
-                _note(engine, received - asked, failed=False)
+            if probe:
+                _note(engine, received - asked, failed=False, probe=True)
             if ledger.synced(request, page):
                 engine.sync_succeeded()
                 return page
     except Exception as error:  # whatever it is, nothing has been heard of what others purge
         engine.sync_failed(error)
+        if probe:
+            _note(engine, engine.clock() - sent, failed=True, probe=True)
     return None
 
 

@@ -49,6 +49,11 @@ def shared_fill(engine: Engine, request: Request) -> bool:
     )
 
 
+def _deadline(engine: Engine) -> float:
+    """A crowd on a cold key is when processes are slow themselves: they have more patience here than with a read."""
+    return time.monotonic() + max(engine.settings.l2_budget, engine.settings.strong_wait)
+
+
 def ttl(engine: Engine) -> float:
     """Seconds until the lease of a holder that does not renew it ends: several turns of its listener."""
     return max(3.0, engine.settings.staleness_bound)
@@ -92,7 +97,7 @@ def seize(engine: Engine, request: Request) -> Flow[Lease | None]:
 
 def _look(engine: Engine, request: Request) -> Flow[Entry | None]:
     """What L2 has by now, if it answers this request as it is."""
-    entry = yield from flows.fetch(engine, request, time.monotonic() + engine.settings.l2_budget)
+    entry = yield from flows.fetch(engine, request, _deadline(engine))
     return entry if entry is not None and engine.fresh(entry, request) else None
 
 
@@ -100,7 +105,7 @@ def _attempt(engine: Engine, name: str) -> Flow[Lease | str]:
     """The lease, or TAKEN or UNKNOWN."""
     assert engine.shared is not None
     lease = Lease(name, secrets.token_hex(8))
-    deadline = time.monotonic() + engine.settings.l2_budget
+    deadline = _deadline(engine)
     try:
         granted = yield from flows.guarded(
             engine, Acquire(engine.shared, name, lease.token, int(ttl(engine) * 1000), deadline)
@@ -118,7 +123,7 @@ def release(engine: Engine, lease: Lease, *, made: bool) -> Flow[None]:
     """Give a lease back and wake who waits: `made` tells whether there is something for them in L2."""
     if engine.shared is None or engine.leases.pop(lease.name, None) is None:
         return
-    deadline = time.monotonic() + engine.settings.l2_budget
+    deadline = _deadline(engine)
     try:
         yield Release(engine.shared, lease.name, lease.token, made, deadline)
     except Exception as error:  # it ends by itself, and those who wait look for themselves
@@ -130,7 +135,7 @@ def renew(engine: Engine) -> Flow[None]:
     if engine.shared is None:
         return
     for name, token in list(engine.leases.items()):
-        deadline = time.monotonic() + engine.settings.l2_budget
+        deadline = _deadline(engine)
         try:
             yield Renew(engine.shared, name, token, int(ttl(engine) * 1000), deadline)
         except Exception as error:

@@ -72,10 +72,10 @@ def _follow(engine: Engine, subscription: Subscription, stopping: threading.Even
 
 
 def _interval(engine: Engine) -> float:
-    return engine.settings.staleness_bound / SYNCS_PER_BOUND
+    return min(LONGEST_PAUSE, engine.settings.staleness_bound / SYNCS_PER_BOUND)
 
 
 def _sync(engine: Engine) -> Flow[bool]:
     # Longer than a sync may take in normal times: attaching to a large ledger takes many pages.
-    page = yield from flows.sync(engine, time.monotonic() + max(2.0, engine.settings.staleness_bound))
+    page = yield from flows.sync(engine, time.monotonic() + max(2.0, engine.settings.staleness_bound), probe=True)
     return page is not None

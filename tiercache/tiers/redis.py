@@ -23,6 +23,7 @@ from tiercache.tiers.redis_bus import Subscription, publish_command
 from tiercache.tiers.redis_cluster import ClusterTopology
 from tiercache.tiers.redis_connections import Address, Resolver, close_inherited, make_connection
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
+from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, Command, LedgerScripts
 from tiercache.tiers.redis_sentinel import SentinelTopology
@@ -48,7 +49,7 @@ def _check_number(setting: str, value: object, kinds: type | tuple[type, ...], a
         raise ConfigError(setting, value, accepted)
 
 
-class RedisTier:
+class RedisTier(LeaseCommands):
     """Redis or Valkey by URL: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://` (see
     `redis_urls`). Connects when first used.
 
@@ -90,6 +91,7 @@ class RedisTier:
         # No braces: values are to be spread over the slots of a Cluster. A namespace has no colon.
         self._prefix = f"tc:{namespace}:"
         self._scripts = LedgerScripts(namespace, limit=ledger_limit, page=page)
+        self.bus = self._scripts.bus
         self._pool_size = pool_size
         self._listen_timeout = listen_timeout
         self._heartbeat = heartbeat
@@ -325,13 +327,18 @@ class RedisTier:
         except StopIteration as end:
             return end.value
 
-    def _drive(self, deadline: float, flow: Generator[Command, bytes, T]) -> T:
-        ledger = self._scripts.ledger
+    def _lease_key(self, name: str) -> str:
+        return f"tc:{{{self._prefix}{name}}}:lease"
+
+    def _drive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T:
+        """Run scripts where `key` lies, or the ledger."""
+        careful = key is None
+        key = key or self._scripts.ledger
         try:
             command = next(flow)
             while True:
                 try:
-                    reply = self._walk(deadline, ledger, command, careful=True)
+                    reply = self._walk(deadline, key, command, careful=careful)
                 except TierError as error:
                     command = flow.throw(error)
                 else:
@@ -340,13 +347,14 @@ class RedisTier:
             result: T = self._finish(end)
             return result
 
-    async def _adrive(self, deadline: float, flow: Generator[Command, bytes, T]) -> T:
-        ledger = self._scripts.ledger
+    async def _adrive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T:
+        careful = key is None
+        key = key or self._scripts.ledger
         try:
             command = next(flow)
             while True:
                 try:
-                    reply = await self._awalk(deadline, ledger, command, careful=True)
+                    reply = await self._awalk(deadline, key, command, careful=careful)
                 except TierError as error:
                     command = flow.throw(error)
                 else:

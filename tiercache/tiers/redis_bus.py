@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from tiercache.core.records import Message
+from tiercache.core.records import Message, Wake
 from tiercache.errors import TierError, TierRejected, TierUnavailable
 from tiercache.tiers.redis_connections import BoundedConnection
 from tiercache.tiers.redis_errors import FOREIGN, is_timeout, translate, unknown_command
@@ -69,7 +69,7 @@ class Subscription:
     def _translated(self, error: BaseException) -> TierError:
         return translate(error, self.where, self._permissions)
 
-    def wait(self, timeout: float) -> Message | None:
+    def wait(self, timeout: float) -> Message | Wake | None:
         """The next message; None when `timeout` seconds bring none.
 
         Raises `TierUnavailable` when the subscription is cut off or closed (messages may have been missed, and a new

@@ -31,7 +31,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from redis.exceptions import NoScriptError
 
-from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
 from tiercache.errors import TierRejected
 
 MAX_MEMBERS = BATCH
@@ -207,10 +207,15 @@ _read_purge = msgspec.msgpack.Decoder(_PurgeReply).decode
 _read_sync = msgspec.msgpack.Decoder(_SyncReply).decode
 
 
-def read_message(data: bytes) -> Message:
+_read_wake = msgspec.msgpack.Decoder(Wake).decode
+_PAIR = b"\x92"
+"""How MessagePack begins an array of two, as a `Wake` is; a `Message` has more."""
+
+
+def read_message(data: bytes) -> Message | Wake:
     """One message of the bus. Raises `TierRejected` for anything else that was published there."""
     try:
-        return _read_message(data)
+        return _read_wake(data) if data[:1] == _PAIR else _read_message(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TierRejected("something that is not an invalidation was published on the bus") from error
 
