@@ -194,10 +194,12 @@ class ASGIFills:
 
     def _detach(self, task: asyncio.Task[None]) -> None:
         self._detached.add(task)
+        self._engine.limits.begins_behind()
         task.add_done_callback(self._detached_done)
 
     def _detached_done(self, task: asyncio.Task[None]) -> None:
         self._detached.discard(task)
+        self._engine.limits.ends_behind()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
 

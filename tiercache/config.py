@@ -134,6 +134,12 @@ _ROWS = (
         "2s",
         "Longest that a request waits for another one that is filling the same key, in seconds; 0: not at all.",
     ),
+    Setting(
+        "drain_timeout",
+        DURATION,
+        "5s",
+        "Longest that a process which stops waits for fills that go on behind answers, in seconds; 0: not at all.",
+    ),
     Setting("pool_size", whole(1, 10_000), 50, "Most connections to L2 at once, per process."),
     Setting("max_variants", whole(1, 10_000), 50, "Most variants (by Vary) of one URL that are stored."),
     Setting(
@@ -188,6 +194,7 @@ class CacheSettings(TypedDict, total=False):
     session_secret: str | None
     purge_timeout: Duration
     lease_wait: Duration
+    drain_timeout: Duration
     pool_size: int
     max_variants: int
     credential_headers: Collection[str]
@@ -223,6 +230,7 @@ class Settings(Validated):
     session_secret: str | None
     purge_timeout: float
     lease_wait: float
+    drain_timeout: float
     pool_size: int
     max_variants: int
     credential_headers: tuple[str, ...]

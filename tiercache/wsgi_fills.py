@@ -297,11 +297,13 @@ def _start(
     exchange: Exchange, app: WSGIApp, environ: Environ, context: Context, ended: Callable[[], object]
 ) -> None:
     args = (_fill_alone, exchange, app, environ, ended)
+    exchange.engine.limits.begins_behind()
     try:
         threading.Thread(target=context.run, args=args, name="tiercache-refresh", daemon=True).start()
     except RuntimeError as error:  # no room for another, or the interpreter is ending
         exchange.abandon()
         ended()
+        exchange.engine.limits.ends_behind()
         exchange.engine.complaints.swallow("fill without its client", f"it could not start: {error}")
 
 
@@ -319,6 +321,7 @@ def _fill_alone(exchange: Exchange, app: WSGIApp, environ: Environ, ended: Calla
     finally:
         exchange.abandon()
         ended()
+        engine.limits.ends_behind()
 
 
 class Whole(Closing):

@@ -7,6 +7,7 @@ wait for this thread.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ from tiercache.engine.engine import Engine
 from tiercache.engine.listening import listening
 from tiercache.engine.settling import Settling
 
+LOOK_EVERY = 0.01
+"""Seconds."""
 FAREWELL = 0.2
 """Seconds that a process which stops gives the shared tier to take note."""
 
@@ -68,7 +71,11 @@ class Lifecycle:
         self._settling.later(seconds, again)
 
     def stop(self) -> None:
-        """End the listener and close the connections of this process. The next request starts both again."""
+        """Let the fills behind answers end, then the listener, and close the connections of this process. The next
+        request starts both again.
+        """
+        if not _in_loop():
+            self._engine.limits.drained(self._engine.settings.drain_timeout)
         thread, shared = self._end(), self._engine.shared
         if shared is not None:
             # Ends the wait on the bus too.
@@ -81,13 +88,18 @@ class Lifecycle:
 
     async def astop(self) -> None:
         """`stop` from an event loop, whose own connections are closed on return."""
-        thread, shared = self._end(), self._engine.shared
+        engine = self._engine
+        for _ in range(int(engine.settings.drain_timeout / LOOK_EVERY)):
+            if not engine.limits.behind:
+                break
+            await asyncio.sleep(LOOK_EVERY)
+        thread, shared = self._end(), engine.shared
         if shared is not None:
             await shared.aclose()
             if thread is not None:
                 for _ in range(100):
                     if thread.is_alive():
-                        await asyncio.sleep(0.01)
+                        await asyncio.sleep(LOOK_EVERY)
                 if self._leaves(thread):
                     await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
                     await shared.aclose()
@@ -121,7 +133,26 @@ class Lifecycle:
         drive(listening(self._engine, stopping))
 
 
+def _in_loop() -> bool:
+    """Whether this thread runs an event loop, whose own fills could not end while it waits."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 _living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """A worker that is told to stop leaves the fleet in good order, whether its app thought of it or not."""
+    for lifecycle in list(_living):
+        if lifecycle.running:
+            lifecycle.stop()
+
+
+atexit.register(_at_exit)
 
 
 def _after_fork_in_child() -> None:

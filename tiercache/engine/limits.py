@@ -16,6 +16,9 @@ class Limits:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._over = threading.Condition(self._lock)
+        self.behind = 0
+        """Fills that run behind answers, or whose clients have gone."""
         self.refreshing = 0
         self._filling: Counter[Route] = Counter()
 
@@ -31,6 +34,22 @@ class Limits:
         """A refresh that `may_refresh` allowed has ended."""
         with self._lock:
             self.refreshing -= 1
+
+    def begins_behind(self) -> None:
+        """A fill goes on without a client."""
+        with self._lock:
+            self.behind += 1
+
+    def ends_behind(self) -> None:
+        """It has ended."""
+        with self._over:
+            self.behind -= 1
+            self._over.notify_all()
+
+    def drained(self, seconds: float) -> bool:
+        """Wait until no fill goes on without a client, for some seconds at most; whether that was reached."""
+        with self._over:
+            return self._over.wait_for(lambda: not self.behind, seconds)
 
     def may_fill(self, route: Route) -> bool:
         """Whether the app may work on one more request of this route for the store; `filled` ends it."""
