@@ -111,7 +111,8 @@ def cluster_setup(redis_binary: Binary) -> Iterator[ClusterSetup]:
 
 @pytest.fixture
 def sentinels(sentinel_setup: SentinelSetup) -> SentinelSetup:
-    """The same, with nothing stored."""
+    """The same, with nothing stored and a primary that the sentinels name."""
+    sentinel_setup.follow()
     assert sentinel_setup.primary.ask("FLUSHALL") == "+OK"
     return sentinel_setup
 
