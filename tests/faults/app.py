@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from tests.faults import plants
 from tests.faults.terms import BOUND, KEYS, ROUTES, make_body, terms_of
 from tiercache import TierCache
+from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import PurgeUnconfirmed
 
 if os.environ.get("TIERCACHE_PLANT"):
@@ -91,24 +92,23 @@ def state() -> dict[str, Any]:
     }
 
 
-def outcome(confirmed: bool) -> bytes:
-    return json.dumps({"pid": os.getpid(), "confirmed": confirmed}).encode()
+def outcome(receipt: PurgeReceipt | None) -> bytes:
+    at = None if receipt is None else [receipt.epoch, receipt.number]
+    return json.dumps({"pid": os.getpid(), "at": at}).encode()
 
 
 def purge(query: str) -> bytes:
     try:
-        cache.purge(**wanted(query))
-        return outcome(True)
+        return outcome(cache.purge(**wanted(query)))
     except PurgeUnconfirmed:
-        return outcome(False)
+        return outcome(None)
 
 
 async def apurge(query: str) -> bytes:
     try:
-        await cache.apurge(**wanted(query))
-        return outcome(True)
+        return outcome(await cache.apurge(**wanted(query)))
     except PurgeUnconfirmed:
-        return outcome(False)
+        return outcome(None)
 
 
 async def respond(send: Any, status: int, fields: Iterable[tuple[str, str]], body: bytes) -> None:

@@ -181,8 +181,8 @@ class Purger:
                 self.tally.error(app.name, f"{purge}: {type(error).__name__}: {error}")
             return purge, {}
         self.tally.purges[name] += 1
-        if answer["confirmed"]:
-            purge.confirmed = reply.received
+        if answer["at"]:
+            purge.confirmed, purge.at = reply.received, answer["at"]
         else:
             self.tally.unconfirmed += 1
             self._queued.append(purge)
