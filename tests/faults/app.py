@@ -158,7 +158,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     else:
         await _cached_asgi(scope, receive, signed_send)
         return
-    await respond(send, 200, [("content-length", str(len(body)))], body)
+    await respond(signed_send, 200, [("content-length", str(len(body)))], body)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -171,5 +171,5 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = json.dumps(state()).encode()
     else:
         return _cached_wsgi(environ, signed_start)
-    start_response("200 OK", [("Content-Length", str(len(body)))])
+    signed_start("200 OK", [("Content-Length", str(len(body)))])
     return [body]
