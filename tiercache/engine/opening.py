@@ -30,15 +30,16 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
             return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
+    known = True
     if request.route.policy.consistency != BOUNDED:
-        if not (yield from consistency.reach(engine, request)):
-            _pass(exchange)
-            return None
-        entry = engine.hit(request)
+        known = yield from consistency.reach(engine, request)
+        entry = engine.hit(request) if known else None
         if entry is not None:
             return Answer(entry, "l1")
     answer: Answer | None = None
-    if request.key in engine.unshareable:
+    if not known:
+        _pass(exchange)
+    elif request.key in engine.unshareable:
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
     elif _alone(exchange):
