@@ -57,6 +57,18 @@ serve: $(STAMP) ## Leave the shop running and print its addresses
 test: $(STAMP) ## Run all tests, against real Redis servers on free ports
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+.PHONY: simulate
+simulate: $(STAMP) ## Try 100,000 random histories of a fleet; ARGS="--seeds 1000000", --plants, "--explain SEED"
+	$(BIN)/python -m tests.simulator $(ARGS)
+
+.PHONY: chaos
+chaos: $(STAMP) ## Break real processes at random and look for stale answers, e.g. ARGS="--faults 1000 --reads 1500 --purges 20"
+	$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(STAMP) ## The same for 60 faults, within five minutes
+	$(BIN)/python -m tests.faults --faults 60 --seconds 240 $(ARGS)
+
 .PHONY: conformance
 conformance: $(STAMP) ## Print what the RFCs on caching ask, and what tiercache does; ARGS=--write for docs/
 	$(BIN)/python -m tests.conformance $(ARGS)

@@ -161,7 +161,7 @@ class ASGIMiddleware:
             await self.app(scope, receive, send)
             return
         # Before anything is made of the request: what is never cached is to pay next to nothing.
-        if not self._match(scope["path"]).policy.cache and scope["method"] in SAFE_METHODS:
+        if not (engine.sessions or self._match(scope["path"]).policy.cache) and scope["method"] in SAFE_METHODS:
             self._bypassed["route"] += 1
             await self.app(scope, receive, send if self._uncached is None else _with_line(send, self._uncached))
             return
@@ -227,7 +227,8 @@ class ASGIMiddleware:
             if message["type"] == "http.response.start":
                 marks = session.lines(engine, purges, secure=request.scheme() == "https")
                 if marks:
-                    message = {**message, "headers": session.told(list(message["headers"]), marks, request.method)}
+                    headers = session.told(list(message.get("headers", ())), marks, request.method)
+                    message = {**message, "headers": headers}
             await send(message)
 
         return send_telling

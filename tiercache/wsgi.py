@@ -152,7 +152,7 @@ class WSGIMiddleware:
         if not engine.enabled:
             return self.app(environ, start_response)
         request = WSGIRequest(environ, self._watched, self._prefix)
-        if not self._match(request.path).policy.cache and request.method in SAFE_METHODS:
+        if not (engine.sessions or self._match(request.path).policy.cache) and request.method in SAFE_METHODS:
             engine.stats.bypassed["route"] += 1
             return self._pass_by(self._presenter.bypassing("route"), environ, start_response)
         entry = engine.hit(request)

@@ -90,9 +90,10 @@ class SentinelSetup(_Servers):
 
     def start(self) -> Self:
         """Start all and wait until the sentinels know each other and the replicas follow."""
-        primary = self._add(self.nodes, RedisServer(self._binary, repl_diskless_sync_delay=0, **self._options))
+        options = {"repl_diskless_sync_delay": 0, **self._options}
+        primary = self._add(self.nodes, RedisServer(self._binary, **options))
         for _ in range(self._replicas):
-            self._add(self.nodes, RedisServer(self._binary, replicaof=("127.0.0.1", primary.port), **self._options))
+            self._add(self.nodes, RedisServer(self._binary, replicaof=("127.0.0.1", primary.port), **options))
         eventually(
             lambda: all(s.info("replication")["master_link_status"] == "up" for s in self.nodes[1:]),
             "the replicas follow",
@@ -123,8 +124,9 @@ class SentinelSetup(_Servers):
 
     @property
     def primary(self) -> RedisServer:
-        """The server that is one and runs; there is none for a moment during a failover."""
-        return next(server for server in self.nodes if self._leads(server))
+        """The server that the sentinels name."""
+        port = self.named()
+        return next(server for server in self.nodes if server.port == port)
 
     def _leads(self, server: RedisServer) -> bool:
         return server.running and server.info("replication")["role"] == "master"
@@ -141,12 +143,17 @@ class SentinelSetup(_Servers):
         eventually(lambda: any(self._leads(server) for server in self.nodes), "it acts as one")
         return before, self.primary
 
-    def settle(self) -> None:
-        """Start what is down, and wait until all follow one primary and all sentinels agree."""
-        primary = self.primary
+    def restart_crashed(self) -> None:
+        """Start what is down. It takes itself for a primary until the sentinels have told it otherwise."""
         for server in self.nodes:
             if not server.running:
                 server.start()
+
+    def follow(self) -> None:
+        """Start what is down, and have all follow the primary that the sentinels name."""
+        self.restart_crashed()
+        primary = self.primary
+        for server in self.nodes:
             if server is not primary:
                 # The sentinels would see to it too, after many seconds.
                 server.expect("REPLICAOF", "127.0.0.1", str(primary.port))
@@ -154,6 +161,10 @@ class SentinelSetup(_Servers):
             lambda: sum(s.info("replication").get("master_link_status") == "up" for s in self.nodes) == self._replicas,
             "the replicas follow",
         )
+
+    def settle(self) -> None:
+        """Start what is down, and wait until all follow one primary and all sentinels know (which takes them long)."""
+        self.follow()
         eventually(lambda: all(self._complete(sentinel) for sentinel in self.sentinels), "the sentinels are complete")
 
 

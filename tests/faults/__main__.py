@@ -9,10 +9,12 @@ import random
 import secrets
 import sys
 import time
+from math import inf
 from pathlib import Path
 
-from tests.faults.faults import FAULTS, Fault, end_everything, schedule
-from tests.faults.fleet import Fleet
+import tests.faults.topologies  # noqa: F401  its faults are among them then
+from tests.faults.faults import FAULTS, Fault, schedule
+from tests.faults.fleet import FLEETS
 from tests.faults.judge import Judge, Read, Verdict, kept_exactly
 from tests.faults.plants import PLANTS
 from tests.faults.purger import Purger
@@ -25,23 +27,27 @@ RECOVERY = 10.0
 """Seconds after the end of a fault in which every process must have caught up, on a machine that is busy."""
 READERS = 4
 """For each app."""
+QUIET = 5.0
+"""Seconds before the first fault, to see how long a purge takes while nothing is wrong."""
 
 
 class Checker:
-    """One run."""
+    """A run of one kind of fleet."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.tally = Tally(args.out / "chaos.log")
-        self.rng = random.Random(args.seed)
-        servers = [server for server in available_servers() if server.version.startswith(args.redis)]
-        self.binary = self.rng.choice(servers)
-        self.tally.say(f"seed {args.seed}, Redis {self.binary.version}, plant {args.plant or 'none'}")
-        self.fleet = Fleet(self.binary, args.plant)
+    def __init__(
+        self, args: argparse.Namespace, kind: str, count: int, until: float, rng: random.Random, tally: Tally
+    ) -> None:
+        self.args, self.rng, self.tally = args, rng, tally
+        self.kind, self.count, self.until = kind, count, until
+        binary = rng.choice([server for server in available_servers() if server.version.startswith(args.redis)])
+        tally.say(f"{kind}: Redis {binary.version} of {binary.origin}, seed {args.seed}")
+        tally.servers.append(f"{kind} {binary.version}")
+        self.fleet = FLEETS[kind](binary, args.plant)
 
     async def run(self) -> None:
         await asyncio.to_thread(self.fleet.start)
         await self._until_caught_up()
+        self.tally.calm_since_start = True
         judge = Judge(ROUTES)
         readers = Readers(self.fleet.apps, judge, self.tally, random.Random(self.rng.random()))
         purger = Purger(self.fleet, judge, readers, self.tally, random.Random(self.rng.random()))
@@ -58,13 +64,17 @@ class Checker:
                 over.set()
 
     async def _faults(self, readers: Readers, judge: Judge) -> None:
-        end = time.monotonic() + self.args.seconds if self.args.seconds else float("inf")
-        names = self.args.only or list(FAULTS)
-        for number, fault in enumerate(schedule(self.rng, self.args.faults, names), 1):
-            if time.monotonic() > end or (self.args.plant and self.tally.violations.total()):
+        names = [fault.name for fault in FAULTS.values() if self.kind in fault.on]
+        names = [name for name in names if name in (self.args.only or names)]
+        await asyncio.sleep(QUIET)
+        for number, fault in enumerate(schedule(self.rng, self.count, names), 1):
+            if self._over():
                 return
+            violations = self.tally.violations.copy()
             before = await readers.kept()
             epoch = self.fleet.head()[0]
+            # From here on, since a fault may still be felt when its processes have caught up.
+            self.tally.calm_since_start = False
             self.tally.current = fault.name
             self.tally.note(f"begins: {fault.name}")
             await self._one(fault)
@@ -75,10 +85,16 @@ class Checker:
             if took is not None:
                 await self._see_what_was_kept(fault, epoch, before, readers, judge)
             self.tally.current = ""
+            split = self.fleet.split()
+            if split:
+                self.tally.excuse(violations, split)
             if number % 10 == 0:
                 reads, purges = self.tally.reads.total(), self.tally.purges.total()
                 self.tally.say(f"{number} faults, {reads:,} reads, {purges:,} purges")
             await asyncio.sleep(self.args.calm)
+
+    def _over(self) -> bool:
+        return time.monotonic() > self.until or bool(self.args.plant and not self.tally.good)
 
     async def _one(self, fault: Fault) -> None:
         """Begin it, hold it, end it; in a thread, since it waits for processes."""
@@ -88,11 +104,19 @@ class Checker:
                 hold = await asyncio.to_thread(next, steps, None)
                 if hold is None:
                     return
+                self.tally.note(f"{fault.name} holds for {hold:.3f} s")
                 await asyncio.sleep(hold)
+                self.tally.note(f"{fault.name} goes on")
         except Exception as error:
-            self.tally.say(f"{fault.name} could not be done: {type(error).__name__}: {error}")
-            self.tally.faults["(not done)"] += 1
-            await asyncio.to_thread(end_everything, self.fleet)
+            self.tally.error("the checker", f"{fault.name} could not be done: {type(error).__name__}: {error}")
+            await asyncio.to_thread(self._mend)
+
+    def _mend(self) -> None:
+        self.fleet.mend()
+        for app in self.fleet.apps:
+            if app.is_away:
+                app.resume()
+            app.start()
 
     async def _until_caught_up(self) -> float | None:
         began = time.monotonic()
@@ -131,29 +155,45 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--purges", type=float, default=10, help="a second")
     parser.add_argument("--calm", type=float, default=0.3, help="seconds between two faults")
     parser.add_argument("--redis", default="", help="version of Redis, or how it begins")
-    parser.add_argument("--plant", default="", choices=["", *PLANTS], help="break tiercache so, until it is noticed")
+    parser.add_argument("--on", action="append", choices=list(FLEETS), help="this kind of fleet; may be repeated")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault; may be repeated")
+    parser.add_argument("--plant", default="", choices=["", *PLANTS], help="break tiercache so, until it is noticed")
     parser.add_argument("--out", type=Path, default=Path("build/chaos"), help="directory of the report")
     return parser.parse_args()
 
 
+def shares(args: argparse.Namespace) -> dict[str, int]:
+    """How many faults each kind of fleet gets: in proportion to the faults that there are for it."""
+    wanted = [fault for fault in FAULTS.values() if fault.name in (args.only or FAULTS)]
+    chosen = args.on or (["single"] if args.plant else list(FLEETS))
+    kinds = {kind: sum(kind in fault.on for fault in wanted) for kind in chosen}
+    total = sum(kinds.values())
+    return {kind: round(args.faults * count / total) for kind, count in kinds.items() if count}
+
+
 def main() -> int:
     args = arguments()
-    checker = Checker(args)
-    try:
-        asyncio.run(checker.run())
-    finally:
-        for app in checker.fleet.apps:
+    tally = Tally(args.out / "chaos.log")
+    rng = random.Random(args.seed)
+    until = tally.began
+    for kind, count in shares(args).items():
+        # So that a slow machine makes fewer faults of each kind of fleet, and none goes without.
+        until += args.seconds * count / args.faults if args.seconds else inf
+        checker = Checker(args, kind, count, until, rng, tally)
+        try:
+            asyncio.run(checker.run())
+        finally:
             with contextlib.suppress(OSError):
-                (args.out / f"{app.name}.log").write_text(app.log())
-        checker.fleet.close()
-        figures = {"seed": args.seed, "redis": checker.binary.version, "plant": args.plant, **checker.tally.figures()}
-        write(figures, args.out)
-        sys.stdout.write("\n" + markdown(figures))
+                for name, text in checker.fleet.logs().items():
+                    (args.out / f"{kind}-{name}.log").write_text(text)
+            checker.fleet.close()
+    figures = {"seed": args.seed, "plant": args.plant, **tally.figures()}
+    write(figures, args.out)
+    sys.stdout.write("\n" + markdown(figures))
     if args.plant:
-        found = figures["first violation after"]
+        found = figures["first trouble after"]
         sys.stdout.write(f"\n{args.plant}: " + (f"found after {found:.0f} s\n" if found else "NOT FOUND\n"))
-    return 0 if checker.tally.good else 1
+    return 0 if tally.good else 1
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from tests.faults import plants
 from tests.faults.terms import BOUND, KEYS, ROUTES, make_body, terms_of
 from tiercache import TierCache
+from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import PurgeUnconfirmed
 
 if os.environ.get("TIERCACHE_PLANT"):
@@ -91,24 +92,23 @@ def state() -> dict[str, Any]:
     }
 
 
-def outcome(confirmed: bool) -> bytes:
-    return json.dumps({"pid": os.getpid(), "confirmed": confirmed}).encode()
+def outcome(receipt: PurgeReceipt | None) -> bytes:
+    at = None if receipt is None else [receipt.epoch, receipt.number]
+    return json.dumps({"pid": os.getpid(), "at": at}).encode()
 
 
 def purge(query: str) -> bytes:
     try:
-        cache.purge(**wanted(query))
-        return outcome(True)
+        return outcome(cache.purge(**wanted(query)))
     except PurgeUnconfirmed:
-        return outcome(False)
+        return outcome(None)
 
 
 async def apurge(query: str) -> bytes:
     try:
-        await cache.apurge(**wanted(query))
-        return outcome(True)
+        return outcome(await cache.apurge(**wanted(query)))
     except PurgeUnconfirmed:
-        return outcome(False)
+        return outcome(None)
 
 
 async def respond(send: Any, status: int, fields: Iterable[tuple[str, str]], body: bytes) -> None:
@@ -158,7 +158,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     else:
         await _cached_asgi(scope, receive, signed_send)
         return
-    await respond(send, 200, [("content-length", str(len(body)))], body)
+    await respond(signed_send, 200, [("content-length", str(len(body)))], body)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -171,5 +171,5 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = json.dumps(state()).encode()
     else:
         return _cached_wsgi(environ, signed_start)
-    start_response("200 OK", [("Content-Length", str(len(body)))])
+    signed_start("200 OK", [("Content-Length", str(len(body)))])
     return [body]

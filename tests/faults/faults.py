@@ -1,4 +1,5 @@
-"""The faults: each begins something, yields the seconds for which to hold it, and ends it."""
+"""The faults of one server, of the network and of the apps: each begins something, yields the seconds for which to
+hold it, and ends it."""
 
 from __future__ import annotations
 
@@ -7,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
-
-from tests.faults.fleet import LEDGER, MEMBERS, App, Fleet
+from tests.faults.fleet import FLEETS, LEDGER, MEMBERS, App, Fleet, SingleFleet
 
 Steps = Iterator[float]
 """Runs to the first `yield` to begin; is let go on after the seconds that it yielded."""
@@ -17,18 +16,21 @@ Steps = Iterator[float]
 
 class Fault(NamedTuple):
     name: str
-    run: Callable[[Fleet, random.Random], Steps]
+    run: Callable[..., Steps]
+    """Given the fleet and the source of chance."""
     keeps: bool
     """Whether Redis keeps the history of purges, so that the processes must keep what they hold."""
+    on: tuple[str, ...]
+    """The kinds of fleet that it is for."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*, keeps: bool) -> Callable[[Callable[[Fleet, random.Random], Steps]], Callable[..., Steps]]:
-    def add(run: Callable[[Fleet, random.Random], Steps]) -> Callable[..., Steps]:
+def fault(*, keeps: bool, on: tuple[str, ...] = ("single",)) -> Callable[[Callable[..., Steps]], Callable[..., Steps]]:
+    def add(run: Callable[..., Steps]) -> Callable[..., Steps]:
         name = run.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, run, keeps)
+        FAULTS[name] = Fault(name, run, keeps, on)
         return run
 
     return add
@@ -44,7 +46,7 @@ def schedule(rng: random.Random, count: int, names: list[str]) -> Iterator[Fault
         done += len(batch)
 
 
-def some(fleet: Fleet, rng: random.Random) -> list[int]:
+def some(fleet: SingleFleet, rng: random.Random) -> list[int]:
     """The lanes of one app, of several, or of all."""
     count = rng.choice((1, 1, 2, 3, len(fleet.apps), len(fleet.apps)))
     return rng.sample(range(len(fleet.apps)), count)
@@ -59,7 +61,7 @@ def moment(rng: random.Random) -> float:
 
 
 @fault(keeps=False)
-def redis_killed_and_emptied(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_killed_and_emptied(fleet: SingleFleet, rng: random.Random) -> Steps:
     fleet.redis.snapshot.unlink(missing_ok=True)
     fleet.redis.kill()
     yield moment(rng)
@@ -67,7 +69,7 @@ def redis_killed_and_emptied(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=False)
-def redis_killed_and_restored(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_killed_and_restored(fleet: SingleFleet, rng: random.Random) -> Steps:
     """From a snapshot that lacks the last purges."""
     fleet.redis.ask("SAVE")
     time.sleep(rng.uniform(0, 1.0))
@@ -77,7 +79,7 @@ def redis_killed_and_restored(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=False)
-def redis_loads_for_long(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_loads_for_long(fleet: SingleFleet, rng: random.Random) -> Steps:
     """LOADING in answer to everything."""
     fleet.redis.ask("SAVE")
     with fleet.client() as client:
@@ -92,7 +94,7 @@ def redis_loads_for_long(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=False)
-def redis_restored_before_a_newcomer(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_restored_before_a_newcomer(fleet: SingleFleet, rng: random.Random) -> Steps:
     """An old snapshot, and the first to see it is a process that knows nothing of the purges that it lacks."""
     fleet.redis.ask("SAVE")
     time.sleep(rng.uniform(0.6, 1.2))
@@ -108,14 +110,14 @@ def redis_restored_before_a_newcomer(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def redis_stopped(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_stopped(fleet: SingleFleet, rng: random.Random) -> Steps:
     fleet.redis.pause()
     yield moment(rng)
     fleet.redis.resume()
 
 
 @fault(keeps=True)
-def redis_pauses_clients(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_pauses_clients(fleet: SingleFleet, rng: random.Random) -> Steps:
     hold = moment(rng)
     with fleet.client() as client:
         client.execute_command("CLIENT", "PAUSE", int(hold * 1000), rng.choice(("ALL", "WRITE")))
@@ -123,7 +125,7 @@ def redis_pauses_clients(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def redis_read_only(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_read_only(fleet: SingleFleet, rng: random.Random) -> Steps:
     """The replica of a primary that is not there."""
     with fleet.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -132,7 +134,7 @@ def redis_read_only(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def redis_full(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_full(fleet: SingleFleet, rng: random.Random) -> Steps:
     with fleet.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
@@ -141,7 +143,7 @@ def redis_full(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=False)
-def redis_evicts(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_evicts(fleet: SingleFleet, rng: random.Random) -> Steps:
     """Whatever comes under its hand: responses, the ledger, the table of members."""
     with fleet.client() as client:
         client.config_set("maxmemory-policy", "allkeys-random")
@@ -152,7 +154,7 @@ def redis_evicts(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def scripts_flushed(fleet: Fleet, rng: random.Random) -> Steps:
+def scripts_flushed(fleet: SingleFleet, rng: random.Random) -> Steps:
     with fleet.client() as client:
         for _ in range(rng.randrange(1, 6)):
             client.script_flush()
@@ -160,14 +162,14 @@ def scripts_flushed(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=False)
-def redis_flushed(fleet: Fleet, rng: random.Random) -> Steps:
+def redis_flushed(fleet: SingleFleet, rng: random.Random) -> Steps:
     with fleet.client() as client:
         client.flushall()
     yield 0.3
 
 
 @fault(keeps=False)
-def ledger_lost(fleet: Fleet, rng: random.Random) -> Steps:
+def ledger_lost(fleet: SingleFleet, rng: random.Random) -> Steps:
     """Evicted while some app is away, which therefore does not know what the others knew."""
     away = some(fleet, rng)[:3]
     fleet.proxy.rule(away, "hold")
@@ -179,7 +181,7 @@ def ledger_lost(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def members_lost(fleet: Fleet, rng: random.Random) -> Steps:
+def members_lost(fleet: SingleFleet, rng: random.Random) -> Steps:
     with fleet.client() as client:
         for _ in range(rng.randrange(1, 8)):
             client.delete(MEMBERS)
@@ -189,7 +191,7 @@ def members_lost(fleet: Fleet, rng: random.Random) -> Steps:
 # -- the apps ----------------------------------------------------------------------------------------------------------
 
 
-@fault(keeps=True)
+@fault(keeps=True, on=tuple(FLEETS))
 def app_stopped(fleet: Fleet, rng: random.Random) -> Steps:
     app = rng.choice(fleet.apps)
     app.pause()
@@ -197,7 +199,7 @@ def app_stopped(fleet: Fleet, rng: random.Random) -> Steps:
     app.resume()
 
 
-@fault(keeps=True)
+@fault(keeps=True, on=tuple(FLEETS))
 def app_killed(fleet: Fleet, rng: random.Random) -> Steps:
     app = rng.choice(fleet.apps)
     app.kill()
@@ -206,7 +208,7 @@ def app_killed(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def app_killed_while_cut_off(fleet: Fleet, rng: random.Random) -> Steps:
+def app_killed_while_cut_off(fleet: SingleFleet, rng: random.Random) -> Steps:
     """Its queue of purges dies with it, and the new one begins without Redis."""
     app: App = rng.choice(fleet.apps)
     fleet.proxy.rule([app.number], "hold")
@@ -221,7 +223,7 @@ def app_killed_while_cut_off(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def subscribers_killed(fleet: Fleet, rng: random.Random) -> Steps:
+def subscribers_killed(fleet: SingleFleet, rng: random.Random) -> Steps:
     with fleet.client() as client:
         for _ in range(rng.randrange(1, 6)):
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -229,7 +231,7 @@ def subscribers_killed(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def bus_loses_messages(fleet: Fleet, rng: random.Random) -> Steps:
+def bus_loses_messages(fleet: SingleFleet, rng: random.Random) -> Steps:
     """As a server does whose buffer for a slow subscriber is full, but without the end of the connection."""
     lanes = some(fleet, rng)
     for _ in range(rng.randrange(3, 12)):
@@ -240,7 +242,7 @@ def bus_loses_messages(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def bus_held(fleet: Fleet, rng: random.Random) -> Steps:
+def bus_held(fleet: SingleFleet, rng: random.Random) -> Steps:
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "hold", way="down", only="bus")
     yield moment(rng)
@@ -248,20 +250,20 @@ def bus_held(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def bus_forgotten(fleet: Fleet, rng: random.Random) -> Steps:
+def bus_forgotten(fleet: SingleFleet, rng: random.Random) -> Steps:
     """A half-open subscription: nothing comes any more, and nobody says so."""
     fleet.proxy.forget(some(fleet, rng), only="bus")
     yield moment(rng)
 
 
 @fault(keeps=True)
-def connections_forgotten(fleet: Fleet, rng: random.Random) -> Steps:
+def connections_forgotten(fleet: SingleFleet, rng: random.Random) -> Steps:
     fleet.proxy.forget(some(fleet, rng))
     yield moment(rng)
 
 
 @fault(keeps=True)
-def latency(fleet: Fleet, rng: random.Random) -> Steps:
+def latency(fleet: SingleFleet, rng: random.Random) -> Steps:
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "delay", rng.choice((0.002, 0.02, 0.06, 0.2)) * rng.uniform(0.5, 1.5))
     yield moment(rng)
@@ -269,7 +271,7 @@ def latency(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def replies_come_very_late(fleet: Fleet, rng: random.Random) -> Steps:
+def replies_come_very_late(fleet: SingleFleet, rng: random.Random) -> Steps:
     """Trust must count from the question: what these answers say is older than the bound."""
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "delay", rng.uniform(0.8, 1.7), way="down")
@@ -278,7 +280,7 @@ def replies_come_very_late(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def black_hole(fleet: Fleet, rng: random.Random) -> Steps:
+def black_hole(fleet: SingleFleet, rng: random.Random) -> Steps:
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "hold")
     yield moment(rng)
@@ -286,7 +288,7 @@ def black_hole(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def questions_lost(fleet: Fleet, rng: random.Random) -> Steps:
+def questions_lost(fleet: SingleFleet, rng: random.Random) -> Steps:
     """One way: nothing reaches Redis, while what it publishes arrives."""
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "hold", way="up")
@@ -295,7 +297,7 @@ def questions_lost(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def replies_lost(fleet: Fleet, rng: random.Random) -> Steps:
+def replies_lost(fleet: SingleFleet, rng: random.Random) -> Steps:
     """The other way: Redis does what it is told, and nobody hears of it."""
     lanes = some(fleet, rng)
     fleet.proxy.rule(lanes, "hold", way="down")
@@ -304,7 +306,7 @@ def replies_lost(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def reset_in_mid_reply(fleet: Fleet, rng: random.Random) -> Steps:
+def reset_in_mid_reply(fleet: SingleFleet, rng: random.Random) -> Steps:
     lanes = some(fleet, rng)
     for _ in range(rng.randrange(2, 8)):
         fleet.proxy.rule(lanes, "reset", rng.choice((1, 3, 50, 1_000, 5_000, 20_000)), way="down")
@@ -313,14 +315,14 @@ def reset_in_mid_reply(fleet: Fleet, rng: random.Random) -> Steps:
 
 
 @fault(keeps=True)
-def connections_reset(fleet: Fleet, rng: random.Random) -> Steps:
+def connections_reset(fleet: SingleFleet, rng: random.Random) -> Steps:
     for _ in range(rng.randrange(1, 6)):
         fleet.proxy.cut(some(fleet, rng), only=rng.choice(("", "", "bus", "pool")))
         yield rng.uniform(0, 0.5)
 
 
 @fault(keeps=True)
-def flapping(fleet: Fleet, rng: random.Random) -> Steps:
+def flapping(fleet: SingleFleet, rng: random.Random) -> Steps:
     """In and out of isolation."""
     for _ in range(rng.randrange(3, 8)):
         lanes = some(fleet, rng)
@@ -328,26 +330,3 @@ def flapping(fleet: Fleet, rng: random.Random) -> Steps:
         yield rng.uniform(0.1, 1.2)
         fleet.proxy.heal(fleet.proxy.all, deliver=rng.random() < 0.5)
         yield rng.uniform(0, 0.3)
-
-
-# -- afterwards --------------------------------------------------------------------------------------------------------
-
-
-def end_everything(fleet: Fleet) -> None:
-    """Whatever a fault that failed half-way has left behind."""
-    fleet.proxy.heal(fleet.proxy.all, deliver=False)
-    if fleet.redis.running:
-        fleet.redis.resume()
-    else:
-        fleet.redis.start()
-    try:
-        with fleet.client() as client:
-            client.execute_command("REPLICAOF", "NO", "ONE")
-            client.config_set("maxmemory", 0)
-            client.config_set("maxmemory-policy", "noeviction")
-    except RedisError:
-        pass
-    for app in fleet.apps:
-        if app.is_away:
-            app.resume()
-        app.start()

@@ -1,4 +1,4 @@
-"""The processes under test: Redis, the proxy before it, and four apps; how to hurt them and to see how they are."""
+"""The processes under test: four apps, and a Redis, its sentinels or a Cluster; how to see how they are."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.crc import key_slot
 
 from tests.faults.proxy import ROOT, Proxy
 from tests.faults.terms import HOST, KEYS
 from tests.servers import RedisServer, free_port
 from tools.redis_server import Binary
+from tools.redis_topologies import ClusterSetup, SentinelSetup
 
 COMMANDS = {
     "uvicorn": ["-m", "uvicorn", "tests.faults.app:asgi", "--port={port}", "--lifespan=off", "--log-level=warning"],
@@ -43,10 +45,6 @@ class Server(RedisServer):
     """A Redis that faults may look into."""
 
     @property
-    def running(self) -> bool:
-        return self._process is not None
-
-    @property
     def options(self) -> dict[str, object]:
         """Those of the next start."""
         return self._options
@@ -54,6 +52,10 @@ class Server(RedisServer):
     @property
     def snapshot(self) -> Path:
         return Path(self._directory.name, "dump.rdb")
+
+
+def log_of(server: RedisServer) -> str:
+    return Path(server._directory.name, "log").read_text(errors="replace")
 
 
 class Origin:
@@ -173,19 +175,37 @@ class App:
 
 
 class Fleet:
-    """All of it."""
+    """Four apps, and the shared tier that a subclass starts for them."""
 
-    def __init__(self, binary: Binary | None = None, plant: str = "") -> None:
+    def __init__(self, binary: Binary, plant: str) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
-        self.directory = Path(self._directory.name)
-        self.origin = Origin(self.directory / "origin")
-        self.redis = Server(binary, key_load_delay=0, loading_process_events_interval_bytes=1024)
-        self.redis.start()
-        self.proxy = Proxy(self.redis.port, len(KINDS))
+        directory = Path(self._directory.name)
+        self.origin = Origin(directory / "origin")
+        urls = self.begin(binary, len(KINDS))
         self.apps = [
-            App(i, name, f"redis://127.0.0.1:{port}/0", self.origin.path, self.directory, plant)
-            for i, (name, port) in enumerate(zip(KINDS, self.proxy.ports, strict=True))
+            App(i, name, url, self.origin.path, directory, plant)
+            for i, (name, url) in enumerate(zip(KINDS, urls, strict=True))
         ]
+
+    def begin(self, binary: Binary, apps: int) -> list[str]:
+        """Start the shared tier; the URL for each app."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Stop it."""
+        raise NotImplementedError
+
+    def ledger_port(self) -> int:
+        """Of the server that has the ledger."""
+        raise NotImplementedError
+
+    def mend(self) -> None:
+        """Undo in the shared tier whatever a fault that failed half-way has left behind."""
+        raise NotImplementedError
+
+    def split(self) -> str:
+        """What Redis has done to itself since the last call that no cache can see through; empty if nothing."""
+        return ""
 
     def start(self) -> None:
         threads = [threading.Thread(target=app.start) for app in self.apps]
@@ -197,8 +217,8 @@ class Fleet:
             raise RuntimeError("not every app has started:\n" + "\n".join(app.log()[-2000:] for app in self.apps))
 
     def client(self, timeout: float = 5.0) -> redis.Redis:
-        """A client past the proxy."""
-        return redis.Redis(port=self.redis.port, socket_timeout=timeout, socket_connect_timeout=timeout)
+        """A client of the server that has the ledger, past any proxy."""
+        return redis.Redis(port=self.ledger_port(), socket_timeout=timeout, socket_connect_timeout=timeout)
 
     def head(self) -> tuple[str, int]:
         """Epoch and last number of the ledger in Redis; ("", 0) if there is none."""
@@ -223,13 +243,117 @@ class Fleet:
                     return f"{app.name}: {wanting}"
                 if state["epoch"] != epoch or state["number"] < number:
                     return f"{app.name} is at {state['epoch']} {state['number']}, Redis at {epoch} {number}"
-        except (OSError, redis.RedisError, http.client.HTTPException, ValueError) as error:
+        except (OSError, redis.RedisError, http.client.HTTPException, ValueError, LookupError, RuntimeError) as error:
             return f"{type(error).__name__}: {error}"
         return ""
+
+    def logs(self) -> dict[str, str]:
+        """What the processes have written, by name."""
+        return {app.name: app.log() for app in self.apps}
 
     def close(self) -> None:
         for app in self.apps:
             app.close()
+        self.end()
+        self._directory.cleanup()
+
+
+class SingleFleet(Fleet):
+    """One Redis, and a proxy before it with a lane for each app."""
+
+    redis: Server
+    proxy: Proxy
+
+    def begin(self, binary: Binary, apps: int) -> list[str]:
+        # Redis 6.2 has no such setting: it looks at its connections once in 2 MB, and is silent while it loads less.
+        listens: dict[str, Any] = {"loading_process_events_interval_bytes": 1024} if binary.major > 6 else {}
+        self.redis = Server(binary, key_load_delay=0, **listens)
+        self.redis.start()
+        self.proxy = Proxy(self.redis.port, apps)
+        return [f"redis://127.0.0.1:{port}/0" for port in self.proxy.ports]
+
+    def end(self) -> None:
         self.proxy.close()
         self.redis.close()
-        self._directory.cleanup()
+
+    def ledger_port(self) -> int:
+        return self.redis.port
+
+    def mend(self) -> None:
+        self.proxy.heal(self.proxy.all, deliver=False)
+        if self.redis.running:
+            self.redis.resume()
+        else:
+            self.redis.start()
+        with self.client() as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", "noeviction")
+
+
+class SentinelFleet(Fleet):
+    """A primary, two replicas and three sentinels."""
+
+    setup: SentinelSetup
+    intended: int
+    """Changes of the primary that a fault has asked for: each adds one."""
+
+    def begin(self, binary: Binary, apps: int) -> list[str]:
+        # On a busy machine a primary that lives is soon taken for dead, and then there are two.
+        self.setup = SentinelSetup(binary, down_after_ms=3_000).start()
+        self.intended = self._promotions()
+        return [self.setup.url] * apps
+
+    def end(self) -> None:
+        self.setup.close()
+
+    def logs(self) -> dict[str, str]:
+        return super().logs() | {f"redis-{server.port}": log_of(server) for server in self.setup.servers}
+
+    def ledger_port(self) -> int:
+        return self.setup.named()
+
+    def _promotions(self) -> int:
+        return sum(log_of(sentinel).count("+promoted-slave") for sentinel in self.setup.sentinels)
+
+    def split(self) -> str:
+        promotions, intended, self.intended = self._promotions(), self.intended, self._promotions()
+        return "the sentinels replaced a primary that was alive" if promotions != intended else ""
+
+    def mend(self) -> None:
+        for server in self.setup.servers:
+            if server.running:
+                server.resume()
+            else:
+                server.start()
+        self.setup.settle()
+
+
+class ClusterFleet(Fleet):
+    """Three masters with a replica each."""
+
+    setup: ClusterSetup
+    slot = key_slot(LEDGER.encode())
+    """Where the ledger is."""
+
+    def begin(self, binary: Binary, apps: int) -> list[str]:
+        self.setup = ClusterSetup(binary).start()
+        return [self.setup.url] * apps
+
+    def end(self) -> None:
+        self.setup.close()
+
+    def logs(self) -> dict[str, str]:
+        return super().logs() | {f"redis-{server.port}": log_of(server) for server in self.setup.servers}
+
+    def ledger_port(self) -> int:
+        return self.setup.master_of(self.slot).port
+
+    def mend(self) -> None:
+        for server in self.setup.servers:
+            if server.running:
+                server.resume()
+        self.setup.settle()
+
+
+FLEETS: dict[str, type[Fleet]] = {"single": SingleFleet, "sentinel": SentinelFleet, "cluster": ClusterFleet}

@@ -53,11 +53,13 @@ class Purge:
     returned: float = inf
     confirmed: float = inf
     """From when it binds other processes."""
+    at: object = None
+    """Epoch and number, for those who look into a violation."""
 
     def __str__(self) -> str:
         return (
             f"purge of {self.what} by {self.worker}: invoked {self.invoked:.4f}, returned {self.returned:.4f}, "
-            f"confirmed {self.confirmed:.4f}"
+            f"confirmed {self.confirmed:.4f}, at {self.at}"
         )
 
 

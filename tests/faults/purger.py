@@ -20,6 +20,7 @@ from tests.faults.terms import HOST, IDS, KEYS, ROUTES, SESSION_MARK, SHOPPED, t
 
 AT_ONCE = 24
 """Purges under way: those that wait for a Redis that does not answer must not hold up the others."""
+NOTHING = {"content-length": "0"}
 CONFIRM = 0.2
 """Seconds between two looks at a queue."""
 Aim = tuple[str, dict[str, Any], set[str]]
@@ -67,6 +68,12 @@ def url(rng: random.Random) -> Aim:
     return "URL", {"urls": f"http://{HOST}{key}"}, {key}
 
 
+def unsafe(rng: random.Random) -> Aim:
+    """A request that changes the page, in place of a call of `purge`."""
+    key = rng.choice(SHOPPED)
+    return UNSAFE, {"urls": key}, {key}
+
+
 def everything(rng: random.Random) -> Aim:
     return "everything", {"everything": True}, set(KEYS)
 
@@ -92,12 +99,14 @@ AIMS: dict[Callable[[random.Random], Aim], float] = {
     route_tag: 3,
     glob: 1,
     thousands_of_tags: 1,
+    unsafe: 5,
     everything: 0.1,
 }
 SOFT = 0.15
 """Share of purges by tag that are soft."""
 WAITED = 0.1
 """Share of purges that wait for the fleet."""
+UNSAFE = "unsafe request"
 LOOKS = 6
 """Reads of a client that has purged."""
 
@@ -132,7 +141,7 @@ class Purger:
                 name, arguments, keys = self._rng.choices(list(AIMS), list(AIMS.values()))[0](self._rng)
                 if "tags" in arguments and self._rng.random() < SOFT:
                     name, arguments = name + ", soft", {**arguments, "soft": True}
-                if self._rng.random() < WAITED:
+                if name != UNSAFE and self._rng.random() < WAITED:
                     name, arguments = name + ", waited", {**arguments, "wait": True}
                 await self._purge(name, arguments, keys)
         finally:
@@ -163,17 +172,23 @@ class Purger:
             self.fleet.origin.commit(key)
             self.judge.committed(key, time.monotonic())
         shown = json.dumps(arguments)
-        purge = Purge(shown, frozenset(keys), time.monotonic(), session=session)
+        what = f"{UNSAFE} {shown}" if name == UNSAFE else shown
+        purge = Purge(what, frozenset(keys), time.monotonic(), session=session)
         purge.soft, purge.waited = "soft" in arguments, "wait" in arguments
         self.judge.invoked(purge)
         connection = Connection(app.port)
         try:
-            if session is None:
-                reply = await connection.get("/admin/purge?" + quote(shown))
+            if session is not None:
+                reply = await connection.ask("POST", "/purge?" + quote(shown), NOTHING)
+            elif name == UNSAFE:
+                reply = await connection.ask("POST", arguments["urls"], NOTHING)
             else:
-                reply = await connection.ask("POST", "/purge?" + quote(shown), {"content-length": "0"})
-            answer = json.loads(reply.body)
-            purge.worker, purge.returned = int(answer["pid"]), reply.received
+                reply = await connection.get("/admin/purge?" + quote(shown))
+            if reply.status != 200:
+                raise BadReply(f"status {reply.status}")
+            # What an unsafe request says of it is nothing: it may be queued.
+            answer = {"at": None} if name == UNSAFE else json.loads(reply.body)
+            purge.worker, purge.returned = int(reply.fields["x-worker"]), reply.received
         except (OSError, TimeoutError, BadReply, ValueError, KeyError) as error:
             connection.close()
             self.tally.purges["outcome unknown"] += 1
@@ -181,10 +196,10 @@ class Purger:
                 self.tally.error(app.name, f"{purge}: {type(error).__name__}: {error}")
             return purge, {}
         self.tally.purges[name] += 1
-        if answer["confirmed"]:
-            purge.confirmed = reply.received
+        if answer["at"]:
+            purge.confirmed, purge.at = reply.received, answer["at"]
         else:
-            self.tally.unconfirmed += 1
+            self.tally.unconfirmed += name != UNSAFE
             self._queued.append(purge)
         self.readers.hot.extend((reply.received, key) for key in sorted(keys)[:8] if key in SHOPPED)
         for key in self._rng.sample(sorted(keys), min(2, len(keys))):
@@ -217,5 +232,5 @@ class Purger:
         for purge in waiting:
             if purge.worker == state["pid"]:
                 purge.confirmed = reply.received
-                self.tally.confirmed_later += 1
+                self.tally.confirmed_later += UNSAFE not in purge.what
         return True

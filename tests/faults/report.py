@@ -51,7 +51,9 @@ class Tally:
         self.faults: Counter[str] = Counter()
         self.stale: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.calm: defaultdict[str, Histogram] = defaultdict(Histogram)
-        """The same for the times without a fault."""
+        """The same for the time before the first fault."""
+        self.calm_since_start = True
+        self.servers: list[str] = []
         self.took = Histogram()
         self.recovery = Histogram()
         self.unconfirmed = 0
@@ -63,7 +65,9 @@ class Tally:
         """Requests that failed because their app had been killed or stopped."""
         self.errors: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
-        self.first_violation: float | None = None
+        self.splits = 0
+        """Faults in which Redis itself was split, and something was served that should not be."""
+        self.first_trouble: float | None = None
         self.current = ""
         """The fault under way, or the last one and `recovery`; empty between them."""
         self._log = log
@@ -85,7 +89,7 @@ class Tally:
         self.took.add(read.received - read.sent)
         if finding.staleness > 0:
             self.stale[read.tier].add(finding.staleness)
-            if not self.current:
+            if self.calm_since_start:
                 self.calm[read.tier].add(finding.staleness)
 
     def error(self, app: str, text: str) -> None:
@@ -95,11 +99,19 @@ class Tally:
     def verdicts(self, app: str, verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
             self.violations[verdict.kind] += 1
-            if self.first_violation is None:
-                self.first_violation = time.monotonic() - self.began
             self._show(f"VIOLATION at {app or 'the fleet'} ({verdict.kind}): {verdict.text}")
 
+    def excuse(self, since: Counter[str], why: str) -> None:
+        """Take back the violations since then: what happened is outside of what is promised."""
+        if self.violations != since:
+            self.splits += 1
+            self.violations = since
+            self.say(f"excused: {why}")
+            self.note(f"excused: {why}")
+
     def _show(self, text: str) -> None:
+        if self.first_trouble is None:
+            self.first_trouble = time.monotonic() - self.began
         text = f"{text} [during {self.current or 'a calm'}]"
         self.note(text)
         self._shown += 1
@@ -116,6 +128,7 @@ class Tally:
 
     def figures(self) -> dict[str, Any]:
         return {
+            "servers": self.servers,
             "seconds": round(time.monotonic() - self.began, 1),
             "faults": self.faults.total(),
             "faults by kind": dict(sorted(self.faults.items())),
@@ -132,8 +145,9 @@ class Tally:
             "recovery": _figures(self.recovery),
             "kept exactly": self.kept,
             "failed with their app": self.excused,
+            "excused as split brain": self.splits,
             "violations": dict(self.violations),
-            "first violation after": self.first_violation,
+            "first trouble after": self.first_trouble,
             "wrong bodies": self.wrong_bodies,
             "errors because of the cache": self.errors.total(),
         }

@@ -443,7 +443,7 @@ async def test_websockets_are_left_alone(cache: TierCache) -> None:
 
 
 async def test_two_processes_share_through_redis(redis_server: RedisServer, calls: Calls) -> None:
-    caches = [TierCache(redis_server.url, namespace="two", app="shop") for _ in range(2)]
+    caches = [TierCache(redis_server.url, namespace="two", app="shop", l2_budget="10s") for _ in range(2)]
     apps = []
     for cache in caches:
         cache.route("/p", ttl="10m", tags=["p"])

@@ -97,6 +97,19 @@ def slow(fleet: Fleet, process: Process, dice: Dice) -> None:
     _for_a_while(fleet, process, dice, mend)
 
 
+def drag(fleet: Fleet, process: Process, dice: Dice) -> None:
+    """Slow, but not so slow that questions go unanswered."""
+    fleet.world.seen["slow"] += 1
+    link = process.link
+    before = link.lag
+    link.lag = dice.pick((0.02, 0.04, 0.08))
+
+    def mend() -> None:
+        link.lag = before
+
+    fleet.world.after(0.6, mend)
+
+
 def deafen(fleet: Fleet, process: Process, dice: Dice) -> None:
     """The bus is lost to this process and nobody notices; syncs go on."""
     fleet.world.seen["deaf"] += 1
@@ -184,16 +197,24 @@ def evict(fleet: Fleet, process: Process, dice: Dice) -> None:
     """`allkeys-random`: the ledger, the table of processes or values go."""
     luck = dice.roll()
     if luck < 0.3:
-        fleet.world.seen["ledger evicted"] += 1
-        fleet.redis.ledger = None
+        lose_ledger(fleet, process, dice)
     elif luck < 0.7:
-        fleet.world.seen["members evicted"] += 1
-        fleet.redis.rows = None
+        lose_members(fleet, process, dice)
     else:
         fleet.world.seen["values evicted"] += 1
         values = fleet.redis.values
         for name in [name for name in values if dice.roll() < 0.6]:
             del values[name]
+
+
+def lose_ledger(fleet: Fleet, process: Process, dice: Dice) -> None:
+    fleet.world.seen["ledger evicted"] += 1
+    fleet.redis.ledger = None
+
+
+def lose_members(fleet: Fleet, process: Process, dice: Dice) -> None:
+    fleet.world.seen["members evicted"] += 1
+    fleet.redis.rows = None
 
 
 def fill_up(fleet: Fleet, process: Process, dice: Dice) -> None:
@@ -238,3 +259,4 @@ FAULTS = {
     "roll back": roll_back,
 }
 ACTIONS.update(FAULTS)
+ACTIONS.update({"lose ledger": lose_ledger, "lose members": lose_members, "drag": drag})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.simulator import clients
+from tests.simulator import clients, data
 from tests.simulator.oracle import Client, Oracle, Purge
 from tests.simulator.process import Process, Subscription
 from tests.simulator.redis_model import ModelRedis
@@ -15,6 +15,8 @@ from tiercache.config import Settings
 from tiercache.core.records import Message
 from tiercache.core.routes import RouteTable
 from tiercache.engine import flows, purging
+
+(STRONG_PAGE,) = [page for page in PAGES if page.consistency == "strong"]
 
 
 class Action(NamedTuple):
@@ -70,6 +72,7 @@ class Fleet:
         self.subscriptions: dict[Subscription, None] = {}
         self.replica = self.saved = self.redis.snapshot()
         self.versions = {page.path: 1 for page in (*PAGES, LAST_PAGE)}
+        self.database = dict.fromkeys(data.KEYS, 1)
         self.clients = [Client(), Client()]
         self.normal_link = Link()
         self.normal_link.lag, self.normal_link.tail = shape.lag, shape.tail
@@ -133,6 +136,10 @@ class Fleet:
         client = dice.pick(self.clients) if page.consistency == "session" else None
         process.spawn(clients.visit(process, page, dice, client), dice, "visit")
 
+    def read_strong(self, process: Process, dice: Dice) -> None:
+        page = STRONG_PAGE
+        process.spawn(clients.visit(process, page, dice), dice, "visit")
+
     def crowd(self, process: Process, dice: Dice) -> None:
         """Several visitors of one page, here and elsewhere."""
         page = dice.pick(PAGES)
@@ -155,7 +162,7 @@ class Fleet:
         soft = everything = False
         asked: dict[str, Any] = {}
         if luck < 0.55:
-            tags = (dice.pick(TAGS), dice.pick(TAGS)) if dice.roll() < 0.25 else (dice.pick(TAGS),)
+            tags = tuple(dice.pick(TAGS) for _ in range(dice.pick((1, 1, 2, 3))))
             asked["tags"] = list(tags)
             soft = dice.roll() < 0.35
         elif luck < 0.7:
@@ -173,6 +180,22 @@ class Fleet:
         if dice.roll() < 0.25:
             asked["wait"] = True
         self._commit(process, dice, asked, tags=tags, paths=paths, everything=everything, soft=soft)
+
+    def purge_strong(self, process: Process, dice: Dice) -> None:
+        paths = (STRONG_PAGE.path,)
+        self._commit(process, dice, {"urls": list(paths)}, tags=(), paths=paths, everything=False, soft=False)
+
+    def purge_hard(self, process: Process, dice: Dice, *, soft: bool = False) -> None:
+        tags = (dice.pick(TAGS),)
+        asked = {"tags": tags, "soft": True} if soft else {"tags": tags}
+        self._commit(process, dice, asked, tags=tags, paths=(), everything=False, soft=soft)
+
+    def purge_soft(self, process: Process, dice: Dice) -> None:
+        self.purge_hard(process, dice, soft=True)
+
+    def barrier(self, process: Process, dice: Dice) -> None:
+        tags = (dice.pick(TAGS), dice.pick(TAGS))
+        self._commit(process, dice, {"tags": tags, "wait": True}, tags=tags, paths=(), everything=False, soft=False)
 
     def _commit(self, process: Process, dice: Dice, asked: dict[str, Any], **what: Any) -> None:
         """The database has changed; now the cache is told, and where the replica lags, told again."""
@@ -199,6 +222,21 @@ class Fleet:
         """One more sync beside those of the listener, as a request may ask for."""
         process.spawn(flows.catch_up(process.engine, self.world.now + 0.05), dice, "sync")
 
+    def read_value(self, process: Process, dice: Dice) -> None:
+        process.spawn(data.read(process, dice.pick(data.KEYS), dice), dice, "value")
+
+    def write_value(self, process: Process, dice: Dice) -> None:
+        task = process.spawn(data.write(process, dice.pick(data.KEYS), dice), dice, "write")
+        if dice.roll() < 0.03:
+            self.world.after(dice.between(0.0, 0.1), task.cancel)
+
+    def write_at_once(self, process: Process, dice: Dice) -> None:
+        """Two writers of one value, here and elsewhere."""
+        key = dice.pick(data.KEYS)
+        for each in (process, dice.pick(self.processes)):
+            luck = Dice(dice.under(1 << 30))
+            each.spawn(data.write(each, key, luck), luck, "write")
+
     def forget(self, process: Process, dice: Dice) -> None:
         """L1 makes room."""
         items = process.shelf.items
@@ -209,8 +247,16 @@ class Fleet:
 ACTIONS: dict[str, Callable[[Fleet, Process, Dice], None]] = {
     "read": Fleet.read,
     "crowd": Fleet.crowd,
+    "read strong": Fleet.read_strong,
     "look": Fleet.look,
+    "purge strong": Fleet.purge_strong,
+    "purge hard": Fleet.purge_hard,
+    "purge soft": Fleet.purge_soft,
+    "barrier": Fleet.barrier,
     "purge": Fleet.purge,
+    "read value": Fleet.read_value,
+    "write value": Fleet.write_value,
+    "write at once": Fleet.write_at_once,
     "sync": Fleet.sync,
     "forget": Fleet.forget,
 }

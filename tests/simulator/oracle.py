@@ -6,6 +6,7 @@ the decision to serve.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.site import BOUND, Page
@@ -51,6 +52,7 @@ class Purge:
         "returned",
         "soft",
         "tags",
+        "version",
     )
 
     def __init__(
@@ -63,6 +65,8 @@ class Purge:
         self.everything = everything
         self.soft = soft
         self.members: tuple[str, ...] = ()
+        self.version = 0
+        """Of the value whose write is behind it."""
         self.returned: float | None = None
         """When the shared tier had confirmed it: to the caller, or later to the queue."""
         self.barrier: float | None = None
@@ -95,6 +99,7 @@ class Oracle:
         self.world = world
         self.calls: list[Call] = []
         self.purges: list[Purge] = []
+        self.writes: dict[str, list[Purge]] = defaultdict(list)
         self.worst = 0.0
         """Longest staleness served with trust, in seconds."""
 
@@ -139,6 +144,16 @@ class Oracle:
             if not purge.covers(call):
                 continue
             self._judge(process, call, purge, how, arrived, purge in purges, trusted=trusted, fresh=fresh, lost=lost)
+
+    def served_value(
+        self, process: Process, call: Call, version: int, writes: list[Purge], how: str, arrived: float
+    ) -> None:
+        """A value is about to be used. What is older is told by its version: each write makes the next one."""
+        self.world.seen["values from " + how] += 1
+        trusted = process.clock() < process.engine.ledger.trusted_until
+        for purge in writes:
+            if purge.version > version:
+                self._judge(process, call, purge, how, arrived, False, trusted=trusted, fresh=True, lost=False)
 
     def _judge(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 from tests.simulator import faults
 from tests.simulator.ending import settle
 from tests.simulator.fleet import Action, Fleet, Shape
+from tests.simulator.mishaps import Mishap, mishap
 from tests.simulator.redis_model import ModelRedis
 from tests.simulator.site import routes, settings
 from tests.simulator.world import Dice
@@ -21,12 +22,14 @@ from tiercache.engine import barrier, consistency, exchange, flows, listening, o
 
 LENGTH = 5.0
 """Virtual seconds of one history, before it is brought to its end."""
-QUIET = ("read", "crowd", "look", "purge", "sync", "forget", "replicate", "save")
 WEIGHTS = {
     "read": 40.0,
     "crowd": 8.0,
     "look": 14.0,
     "purge": 12.0,
+    "read value": 9.0,
+    "write value": 2.0,
+    "write at once": 1.0,
     "sync": 2.0,
     "forget": 1.5,
     "replicate": 1.5,
@@ -56,13 +59,16 @@ def shape_of(seed: int, processes: int | None = None) -> Shape:
         app_time=dice.pick((0.002, 0.02, 0.2, 1.0)),
         lag=dice.pick((0.0005, 0.002, 0.01)),
         tail=dice.pick((0.0, 0.0, 0.02, 0.1)),
-        bus_loss=dice.pick((0.0, 0.0, 0.1, 0.5)),
+        bus_loss=dice.pick((0.0, 0.0, 0.1, 0.5, 1.0)),
         keep_lost=dice.roll() < 0.2,
     )
 
 
-def plan_of(seed: int) -> list[Action]:
-    """In half of the histories nothing breaks for long: what a new epoch buries can no longer go wrong."""
+def plan_of(seed: int, focus: Mishap | None = None) -> list[Action]:
+    """In half of the histories nothing breaks for long: what a new epoch buries can no longer go wrong.
+
+    With `focus` each has that mishap in it.
+    """
     dice = Dice(seed, 102)
     weights = dict(WEIGHTS)
     weights["purge"] *= dice.pick((0.4, 1.0, 1.0, 2.0))
@@ -75,7 +81,7 @@ def plan_of(seed: int) -> list[Action]:
         total += weight
         cumulative.append(total)
     actions = []
-    for _ in range(int(dice.between(40, 90))):
+    for _ in range(int(dice.between(30, 70))):
         at = dice.roll() * LENGTH
         roll = dice.roll() * total
         kind = kinds[next(index for index, limit in enumerate(cumulative) if roll < limit)]
@@ -84,6 +90,10 @@ def plan_of(seed: int) -> list[Action]:
             # What is wrong shows after a purge, and mostly around the bounds.
             moments = [at + after * dice.between(0.95, 1.3) for after in (0.003, 0.4, 1.02, 2.6)]
             actions += [Action(moment, "look", 0, 0) for moment in moments if dice.roll() < 0.5]
+    for _ in range(dice.pick((0, 1, 1, 2)) if seed % 3 else 0):
+        actions += mishap(dice, dice.roll() * (LENGTH - 1.0))
+    if focus is not None:
+        actions += mishap(dice, dice.roll() * (LENGTH - 1.0), focus)
     actions.sort()
     return actions
 

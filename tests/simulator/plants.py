@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+from tests.simulator import data, mishaps
 from tests.simulator.fleet import Fleet
-from tests.simulator.plan import simulate
+from tests.simulator.mishaps import Mishap
+from tests.simulator.plan import plan_of, simulate
 from tests.simulator.redis_model import ModelRedis
 from tests.simulator.world import Leftover, Violation
 from tiercache.core.history import History
@@ -32,8 +34,8 @@ class Line(NamedTuple):
 class Plant(NamedTuple):
     lines: tuple[Line, ...] = ()
     redis: dict[str, bool] = {}  # noqa: RUF012
-    at_the_end: bool = False
-    """Nothing wrong is served; something is lost, or missing in the end."""
+    focus: Mishap | None = None
+    """What brings it out; without, it takes longer."""
 
 
 def _one(owner: Any, name: str, line: str, instead: str, **more: Any) -> Plant:
@@ -52,7 +54,7 @@ PLANTS = {
     "the version is counted before the tags": Plant(
         (
             Line(Ledger, "_heard", "seq = view.seq\n", "seq = view.seq; self.version += 1; Ledger.meanwhile(view)\n"),
-            Line(Ledger, "_heard", "if self._apply(view, message, now):", "if self._apply(view, message, now) and False:"),
+            Line(Ledger, "_heard", "if self._apply(view, message, now):", "if self._apply(view, message, now) > 1:"),
         )
     ),
     "the stamp is taken at the end": Plant(
@@ -66,34 +68,52 @@ PLANTS = {
     ),
     "epochs are not compared": _one(Ledger, "alive", "if entry.epoch != view.epoch:", "if False:"),
     "a missing ledger keeps its epoch": Plant(redis={"keeps_epoch": True}),
-    "the run_id is not compared": Plant(redis={"compares_run_id": False}),
-    "the caller's number is not compared": Plant(redis={"compares_number": False}),
+    "the run_id is not compared": Plant(redis={"compares_run_id": False}, focus=mishaps.lost_history),
+    "the caller's number is not compared": Plant(redis={"compares_number": False}, focus=mishaps.lost_history),
     "the floor is not raised": _one(History, "merge", "changed = floor > self.floor", "changed = False"),
     "the floor is not looked at": _one(History, "kills", "return number < self.floor", "return False"),
-    "a page ends inside a number": Plant(redis={"cuts_numbers": True}),
-    "soft covers hard": Plant(redis={"merges_kinds": True}),
+    "a page ends inside a number": Plant(redis={"cuts_numbers": True}, focus=mishaps.late_joiner),
+    "soft covers hard": Plant(redis={"merges_kinds": True}, focus=mishaps.soft_after_hard),
     "bans are not applied to what comes from L2": _one(
         Ledger, "alive", "view.kills(tags, number)", f"view.kills(tags, number) if entry.mark >= 0 else {_HARD_ALONE}"
     ),
     "an isolated entry is judged from the end of its fill": _one(
-        Exchange, "_admit", "began=take.fill.began", "began=engine.clock()"
+        Exchange, "_admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
     ),
     "the queue is dropped on reconnect": _one(
         Engine, "sync_succeeded", "self.failing = False", "self.failing = False; self.ledger._bars.clear()"
     ),
     "the barrier returns on an evicted table of processes": _one(
-        barrier, "wait_for_fleet", "if not trusting and page.time - page.since >= bound:", "if not trusting:"
+        barrier,
+        "wait_for_fleet",
+        "if not trusting and page.time - page.since >= bound:",
+        "if not trusting:",
+        focus=mishaps.barrier,
     ),
-    "a strong read joins a sync in flight": _one(consistency, "_lead", "following.depart()", "pass"),
-    "members do not merge by maximum": _one(History, "merge", "and number > members.get(member, 0)", "and True"),
+    "a strong read joins a sync in flight": _one(
+        consistency, "_lead", "following.depart()", "pass", focus=mishaps.strong
+    ),
+    "members do not merge by maximum": _one(
+        History, "merge", "and number > members.get(member, 0)", "and True", focus=mishaps.burst
+    ),
     "a partial page gives trust": _one(Ledger, "synced", "if not page.complete:", "if False:"),
     "an own purge in another epoch is not held": _one(
-        Ledger, "answered", "self._bar(message.members, message.floor >= message.number, now)", "pass"
+        Ledger,
+        "answered",
+        "self._bar(message.members, message.floor >= message.number, now)",
+        "pass",
+        focus=mishaps.new_epoch,
     ),
-    "bars are lifted by a reply of another epoch": _one(Ledger, "confirmed", "if current:", "if True:"),
-    "what is barred is served from L2": _one(Ledger, "_barred", "bars, mark = self._bars, entry.mark", (
-        "bars, mark = self._bars, entry.mark if entry.mark >= 0 else self.mark"
-    )),
+    "bars are lifted by a reply of another epoch": _one(
+        Ledger, "confirmed", "if current:", "if True:", focus=mishaps.new_epoch
+    ),
+    "what is barred is served from L2": _one(
+        Ledger,
+        "_barred",
+        "bars, mark = self._bars, entry.mark",
+        ("bars, mark = self._bars, entry.mark if entry.mark >= 0 else self.mark"),
+        focus=mishaps.new_epoch,
+    ),
     "a soft purge outdates nothing": _one(Ledger, "alive", "if since is not None:", "if False:"),
     "bans are not looked at": _one(History, "kills", "bans = self.bans", "bans = None"),
     "a barred ban is not looked at": _one(Ledger, "_barred", 'if tag[:2] == "p:"', "if False"),
@@ -105,7 +125,11 @@ PLANTS = {
     "the mark of a session is not looked at": _one(
         consistency, "reach", "if stamp is None or engine.ledger.reached(stamp):", "if True:"
     ),
-    "a fork keeps its parent's trust": _one(Ledger, "after_fork", "self.trusted_until = -inf", "pass"),
+    "a write does not ask who has written meanwhile": _one(
+        data, "may_store", "all(number <= noted.number for number in message.previous)", "True"
+    ),
+    "a write does not look at the floor": _one(data, "may_store", "message.floor <= noted.number", "True"),
+    "a write does not compare epochs": _one(data, "may_store", "message.epoch == noted.epoch", "True"),
     "what is dead is validated": Plant(
         (
             Line(Exchange, "begin", "not self.engine.ledger.alive(self.stale)", "False"),
@@ -114,11 +138,13 @@ PLANTS = {
         )
     ),
     "a row tells of what has only been paged": _one(
-        Ledger, "sync_request", "applied = view.seq if self._incoming is None else 0", "applied = view.paged"
+        Ledger,
+        "sync_request",
+        "applied = view.seq if self._incoming is None else 0",
+        "applied = view.paged",
+        focus=mishaps.barrier,
     ),
 }
-SLOW = frozenset[str]()
-"""Those that take more than a few seconds to be noticed: left to `make simulate ARGS=--plants`."""
 
 
 @contextmanager
@@ -150,7 +176,8 @@ def _replaced(owner: Any, name: str, lines: list[Line]) -> Iterator[None]:
         assert source.count(line.line) == 1, f"{line.line!r} is {source.count(line.line)} times in {name}"
         source = source.replace(line.line, line.instead)
     made: dict[str, Any] = {}
-    exec(compile("from __future__ import annotations\n" + source, f"planted {name}", "exec"), original.__globals__, made)
+    code = compile("from __future__ import annotations\n" + source, f"planted {name}", "exec")
+    exec(code, original.__globals__, made)
     setattr(owner, name, made[name])
     try:
         yield
@@ -158,16 +185,16 @@ def _replaced(owner: Any, name: str, lines: list[Line]) -> Iterator[None]:
         setattr(owner, name, original)
 
 
-def seeds_until_caught(name: str, most: int) -> tuple[int, str] | None:
+def seeds_until_caught(name: str, most: int, *, focused: bool) -> tuple[int, str] | None:
     """How many histories it takes until the bug of this name is noticed, and how it shows."""
     plant = PLANTS[name]
     with planted(plant) as switches:
         for seed in range(most):
+            actions = plan_of(seed, plant.focus if focused else None)
             try:
-                simulate(seed, **switches)
-            except Leftover as error:
-                if plant.at_the_end:
-                    return seed + 1, str(error)
+                simulate(seed, actions, **switches)
+            except Leftover:
+                continue  # nothing wrong was served: not enough
             except Violation as error:
                 return seed + 1, str(error)
     return None

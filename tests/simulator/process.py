@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.oracle import Purge
@@ -80,6 +81,8 @@ class Process:
         self.paused = False
         self.inbox: list[tuple[Task, int, Any, BaseException | None]] = []
         self.link = copy.copy(fleet.normal_link)
+        self.unanswered = -inf
+        """When a sync failed last, on this process's own clock."""
         self.awaiting: list[Purge] = []
         self.told: dict[Purge, float] = {}
         """Purges whose call has ended here, confirmed or not: from then on nothing older is served here."""
@@ -165,10 +168,16 @@ class Process:
         """A question to Redis: it may be lost, be late, or its answer may."""
         fleet, link, dice, turn = self.fleet, self.link, task.dice, task.turn
         world, server, now = fleet.world, fleet.server, fleet.world.now
+
+        def unavailable() -> None:
+            if kind == "sync" and turn == task.turn:
+                self.unanswered = self.clock()
+            task.fail(turn, _UNAVAILABLE)
+
         if link.loses(dice, link.request_loss):
             # A reset is noticed at once, a silence at the deadline.
             quick = dice.roll() < 0.3
-            world.at(now + link.lag if quick else max(now, deadline), lambda: task.fail(turn, _UNAVAILABLE))
+            world.at(now + link.lag if quick else max(now, deadline), unavailable)
             return
         delay = link.delay(dice)
         if late and dice.roll() < 0.08 and not fleet.calm:
@@ -176,10 +185,10 @@ class Process:
 
         def arrive() -> None:
             if fleet.server != server or fleet.down:
-                world.after(link.lag, lambda: task.fail(turn, _UNAVAILABLE))
+                world.after(link.lag, unavailable)
                 return
             if fleet.stopped:
-                world.at(max(world.now, deadline), lambda: task.fail(turn, _UNAVAILABLE))
+                world.at(max(world.now, deadline), unavailable)
                 fleet.held.append(arrive)
                 return
             try:
@@ -192,12 +201,12 @@ class Process:
                 world.log(f"redis: {kind} of {self.name}: {reply!r}")
             back = world.now + link.delay(dice)
             if back > deadline or link.loses(dice, link.reply_loss):
-                world.at(max(world.now, deadline), lambda: task.fail(turn, _UNAVAILABLE))
+                world.at(max(world.now, deadline), unavailable)
             else:
                 world.at(back, lambda: task.answer(turn, reply))
 
         if now + delay > deadline:
-            world.at(max(now, deadline), lambda: task.fail(turn, _UNAVAILABLE))
+            world.at(max(now, deadline), unavailable)
         world.at(now + delay, arrive)
 
     def _fetch(self, task: Task, effect: Any) -> None:

@@ -6,8 +6,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from tiercache.core.records import SyncRequest
+from tiercache.errors import TierError
+
+T = TypeVar("T")
 
 NOTHING = SyncRequest("", 0, 0.0)
 
@@ -15,6 +19,18 @@ NOTHING = SyncRequest("", 0, 0.0)
 def soon() -> float:
     """A deadline that a test reaches only when something hangs."""
     return time.monotonic() + 20
+
+
+def until_answered(call: Callable[[float], T]) -> T:
+    """Try until it is answered, each time with half a second, as one does while servers change places."""
+    end = soon() + 20
+    while True:
+        try:
+            return call(time.monotonic() + 0.5)
+        except TierError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def shortly() -> float:

@@ -20,12 +20,18 @@ _WILD = re.compile(r"[*?]")
 
 
 class Bans:
-    """The numbers of bans, and the highest that covers a path. `last` takes no lock; `add` is for one writer."""
+    """The numbers of bans, and the highest that covers a path. `last` takes no lock; `add` is for one writer.
 
-    __slots__ = ("_globs", "_lengths", "_prefixes")
+    A ban moves in one direction only, from the globs to the prefixes, and is at its new place before it leaves the old
+    one; a reader looks in that same direction, so that it meets it at least once.
+    """
+
+    __slots__ = ("_globs", "_heads", "_lengths", "_prefixes")
 
     def __init__(self) -> None:
         self._prefixes: dict[str, int] = {}
+        self._heads: set[str] = set()
+        """The prefixes that stand for a glob, if only among others."""
         self._lengths: tuple[int, ...] = ()
         self._globs: dict[str, tuple[int, re.Pattern[str]]] = {}
 
@@ -43,7 +49,9 @@ class Bans:
             globs[text] = (number, glob_pattern(text))
             while len(globs) > GLOBS:
                 oldest = next(iter(globs))
-                self._add_prefix(literal_head(oldest), globs.pop(oldest)[0])
+                head = literal_head(oldest)
+                self._heads.add(head)
+                self._add_prefix(head, globs.pop(oldest)[0])
             self._globs = globs
         else:
             self._add_prefix(text if kind == PREFIX else "", number)
@@ -56,13 +64,13 @@ class Bans:
     def last(self, path: str) -> int:
         """The number of the last ban that covers this path; -1 if there is none."""
         found = -1
+        for glob, (number, pattern) in self._globs.items():
+            if number > found and covers(glob, pattern, path):
+                found = number
         prefixes = self._prefixes
         for length in self._lengths:
             number = prefixes.get(path[:length], -1)
             if number > found:
-                found = number
-        for glob, (number, pattern) in self._globs.items():
-            if number > found and covers(glob, pattern, path):
                 found = number
         return found
 
@@ -70,15 +78,17 @@ class Bans:
         """Forget what is not above the floor, which kills all that these bans killed."""
         self._prefixes = {prefix: number for prefix, number in self._prefixes.items() if number > floor}
         self._lengths = tuple({len(prefix) for prefix in self._prefixes})
+        self._heads &= self._prefixes.keys()
         self._globs = {glob: pair for glob, pair in self._globs.items() if pair[0] > floor}
 
     def discard(self, rule: str) -> None:
-        """Forget one ban."""
+        """Forget one ban. A prefix that stands for a glob too stays, since that one may be in force."""
         kind, text = rule[:2], rule[2:]
         if kind == GLOB:
             self._globs = {glob: pair for glob, pair in self._globs.items() if glob != text}
-        else:
-            self._prefixes = {prefix: number for prefix, number in self._prefixes.items() if prefix != text}
+        elif kind == PREFIX and text not in self._heads:
+            # In place: a queue of many bans is lifted one by one.
+            self._prefixes.pop(text, None)
 
 
 def literal_head(glob: str) -> str:

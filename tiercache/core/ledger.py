@@ -84,6 +84,8 @@ class Ledger:
         """The bans among the bars, by mark."""
         self._barred_at: dict[str, float] = {}
         """When the soft purges among the bars were asked for."""
+        self._distrusted = -inf
+        """No sync that was sent until then gives trust."""
         self._lock = threading.Lock()
 
     # Reading
@@ -141,7 +143,8 @@ class Ledger:
         # Of the new history any record counts: the fill began before it.
         if before.kills(entry.tags, entry.number) or view.kills(entry.tags, 0):
             return False
-        entry.outdate(view.lost_at, history_lost=True)
+        since = before.outdates(entry.tags, entry.number)
+        entry.outdate(view.lost_at if since is None else min(since, view.lost_at), history_lost=True)
         return True
 
     def isolated_ok(self, entry: Stamped, now: float, isolated_ttl: float) -> bool:
@@ -245,7 +248,8 @@ class Ledger:
             self.last_good_sync = max(self.last_good_sync, request.sent)
             # Last: trust must not be seen before what it vouches for. From the sending, since a purge that the shared
             # tier took after it answered is missing here, and the answer may have been long on its way.
-            self.trusted_until = max(self.trusted_until, request.sent + self.bound)
+            if request.sent > self._distrusted:
+                self.trusted_until = max(self.trusted_until, request.sent + self.bound)
             return True
 
     def _succeed(self, history: History, now: float) -> None:
@@ -256,11 +260,11 @@ class Ledger:
             history.before, history.lost_at = before, now
         self._view, self._incoming = history, None
 
-    def distrust(self) -> None:
-        """End trust: this process no longer listens."""
+    def distrust(self, now: float) -> None:
+        """End trust: this process no longer listens. A sync that is under way does not bring it back."""
         if self.shared:
             with self._lock:
-                self.trusted_until = -inf
+                self._distrusted, self.trusted_until = now, -inf
 
     # Purging without the shared tier
 

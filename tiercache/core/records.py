@@ -21,6 +21,15 @@ BATCH = 1_000
 """Members that one number may carry."""
 
 
+def is_text(value: str) -> bool:
+    """Whether it can be written to the ledger: lone surrogates, which stand for bytes that are no UTF-8, cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Stamp(NamedTuple):
     """Where in which history a fill began."""
 

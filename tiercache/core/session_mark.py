@@ -17,7 +17,8 @@ from tiercache.core.records import Stamp
 COOKIE = "tiercache-session"
 FIELD = b"tiercache-session"
 MAX_AGE = 60
-"""Seconds that a client carries its mark: much longer than any purge takes to be known everywhere."""
+"""Seconds that a client carries its mark, or twice the staleness bound where that is more: longer than any purge takes
+to be known everywhere."""
 UNCONFIRMED = "!"
 _LONGEST = 200
 _FORM = re.compile(r"(!|[0-9A-Za-z~_-]+)\.([0-9]{1,15})\.([0-9A-Za-z_-]{32})")

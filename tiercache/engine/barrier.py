@@ -13,6 +13,9 @@ from tiercache.engine.engine import Engine
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 """Seconds between two looks at who has told: processes that hear of the purge tell at once."""
+LAST_LOOK = 0.05
+"""Seconds that the last look may take, past the bound if need be: cut off any sooner, it would count as a failure of
+the shared tier where that is merely some way off."""
 
 
 class Fleet(NamedTuple):
@@ -35,7 +38,7 @@ def wait_for_fleet(engine: Engine, message: Message) -> Flow[Fleet]:
     fleet = Fleet((), ())
     while True:
         left = began + bound - engine.clock()
-        page = yield from flows.sync(engine, time.monotonic() + max(left, FIRST_PAUSE), fleet=True)
+        page = yield from flows.sync(engine, time.monotonic() + max(left, LAST_LOOK), fleet=True)
         if page is not None and page.rows is not None:
             bound = max(bound, *[row.bound for row in page.rows]) if page.rows else bound
             mine = engine.process_id

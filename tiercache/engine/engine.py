@@ -107,6 +107,7 @@ class Engine:
             keep_lost=settings.on_lost_history == "stale",
         )
         self.process_id = secrets.token_hex(8)
+        """The name by which the fleet knows this process."""
         self.prefix = (settings.app, settings.version)
         self.server_time = ServerTime(wall() - clock())
         self.sessions = False
@@ -282,10 +283,12 @@ class Engine:
         request.now = now = self.clock()
         trusted = now < self.ledger.trusted_until
         return (
-            now < entry.keep_until
-            and (entry.checked == self.ledger.version or self.ledger.alive(entry))
+            (entry.checked == self.ledger.version or self.ledger.alive(entry))
+            # After the check, which shortens what is left of an entry whose history is lost.
+            and now < entry.keep_until
             and (trusted or self._isolated(request, entry))
             and (not request.credential or entry.public)
+            and (request.route.policy.consistency == BOUNDED or entry.epoch == self.ledger.stamp().epoch)
             and self.selects(entry.response, request)
         )
 
@@ -350,10 +353,20 @@ class Engine:
             personal=bool(policy.cookie_names) or not self.rules.credentials.headers.isdisjoint(keyed),
         )
 
+    def rename(self) -> str:
+        """Be another process to the fleet from now on; the name until now."""
+        gone, self.process_id = self.process_id, secrets.token_hex(8)
+        return gone
+
     def after_fork(self) -> None:
         """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
+<<<<<<< HEAD
         self.process_id = secrets.token_hex(8)
         self.flights, self.wakes = Flights(), Wakes()
+=======
+        self.rename()
+        self.flights = Flights()
+>>>>>>> main
         self.lock = threading.Lock()
         self.leases, self.limits = {}, Limits()
         self.breaker.after_fork()

@@ -14,7 +14,7 @@ from tiercache.core.decisions import invalidated_by
 from tiercache.core.entries import Entry
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.core.records import Message, SyncPage
+from tiercache.core.records import Message, SyncPage, is_text
 from tiercache.engine import admitting, session
 from tiercache.engine.effects import Effect, Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
 from tiercache.engine.flights import RELEASED
@@ -227,7 +227,9 @@ def invalidate(
 def changed_by(engine: Engine, request: Request, fields: Fields) -> list[str]:
     """What a successful unsafe request has changed, as members of the ledger; `fields` are its response's."""
     try:
-        return ["h:" + tag for tag in invalidated_by(request, fields)]
+        # A parameter that is no text cannot be told to others, and would hold up the queue of what is to be told. The
+        # bucket of its path can.
+        return ["h:" + tag for tag in invalidated_by(request, fields) if is_text(tag)]
     except Exception as error:
         engine.complaints.swallow("invalidation by a request", f"{type(error).__name__}: {error}")
         return []
@@ -267,10 +269,18 @@ def replay(engine: Engine, deadline: float) -> Flow[bool]:
 
 
 def leave(engine: Engine, deadline: float) -> Flow[None]:
-    """Let the fleet know that this process, which trusts nothing any more, is not to be waited for."""
+    """Trust nothing any more, and let the fleet know that this process is not to be waited for.
+
+    A request may come meanwhile and sync. It does so as another process, whose row stays; and one that has left its
+    row under the name that goes has no trust of it.
+    """
     if engine.shared is None:
         return
+    gone = engine.rename()
+    engine.ledger.distrust(engine.clock())
     try:
-        yield Leave(engine.shared, engine.process_id, deadline)
+        yield Leave(engine.shared, gone, deadline)
     except Exception:  # it is found out soon enough: nobody waits longer than the bound
         return
+    finally:
+        engine.ledger.distrust(engine.clock())

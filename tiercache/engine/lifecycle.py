@@ -68,7 +68,10 @@ class Lifecycle:
             except Exception as error:
                 engine.complaints.swallow("purge not repeated", f"{type(error).__name__}: {error}")
 
-        self._settling.later(seconds, again)
+        try:
+            self._settling.later(seconds, again)
+        except RuntimeError as error:  # no room for a thread: it is made up for when another comes, or at the end
+            engine.complaints.swallow("purge not repeated", f"no thread could start: {error}")
 
     def stop(self) -> None:
         """Let the fills behind answers end, then the listener, and close the connections of this process. The next
@@ -112,12 +115,8 @@ class Lifecycle:
         return thread
 
     def _leaves(self, thread: threading.Thread) -> bool:
-        """Whether the fleet may be told that this process is gone: only if it trusts nothing any more."""
-        engine = self._engine
-        if thread.is_alive() or self._thread is not None or engine.failing:
-            return False
-        engine.ledger.distrust()
-        return True
+        """Whether the fleet may be told that this process is gone: only if its listener is, and no other has begun."""
+        return not (thread.is_alive() or self._thread is not None or self._engine.failing)
 
     def after_fork(self) -> None:
         """In the child: no thread came along, no lock can be trusted, and the sockets belong to the parent."""

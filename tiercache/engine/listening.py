@@ -42,6 +42,8 @@ def listening(engine: Engine, stopping: threading.Event) -> ThreadFlow[None]:
             # not answered says so itself.
             if (yield from _sync(engine)):
                 engine.complaints.swallow("bus of the shared tier cut off", error)
+                # Where there is never a bus, this is all that a purge which was not confirmed can wait for.
+                yield from _replay(engine)
         except Exception as error:  # a listener that dies leaves its process isolated for good
             engine.complaints.swallow("listener", f"{type(error).__name__}: {error}")
         finally:
@@ -59,9 +61,13 @@ def _follow(engine: Engine, subscription: Subscription, stopping: threading.Even
         if now >= due:
             good = yield from _sync(engine)
             due = now + _interval(engine) * random.uniform(0.9, 1.0)
+<<<<<<< HEAD
             if good:
                 yield from leases.renew(engine)
             if good and (yield from flows.replay(engine, time.monotonic() + engine.settings.purge_timeout)):
+=======
+            if good and (yield from _replay(engine)):
+>>>>>>> main
                 due = now
             continue
         message = yield Hear(subscription, due - now)
@@ -69,6 +75,10 @@ def _follow(engine: Engine, subscription: Subscription, stopping: threading.Even
             engine.wakes.wake(message.name, RETRY if message.made else RELEASED)
         elif message is not None and engine.ledger.heard(message, engine.clock()):
             due = now
+
+
+def _replay(engine: Engine) -> Flow[bool]:
+    return flows.replay(engine, time.monotonic() + engine.settings.purge_timeout)
 
 
 def _interval(engine: Engine) -> float:

@@ -33,19 +33,24 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
             return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
+    known = True
     if request.route.policy.consistency != BOUNDED:
-        if not (yield from consistency.reach(engine, request)):
-            _pass(exchange)
-            return None
-        entry = engine.hit(request)
+        known = yield from consistency.reach(engine, request)
+        entry = engine.hit(request) if known else None
         if entry is not None:
             return Answer(entry, "l1")
     answer: Answer | None = None
+<<<<<<< HEAD
     if request.early and (request.key in engine.unshareable or _alone(exchange)):
         entry = engine.find(request)
         if entry is not None and engine.fresh(entry, request):
             return Answer(entry, "l1")
     if request.key in engine.unshareable:
+=======
+    if not known:
+        _pass(exchange)
+    elif request.key in engine.unshareable:
+>>>>>>> main
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
     elif _alone(exchange):

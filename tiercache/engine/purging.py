@@ -8,9 +8,14 @@ from typing import Any, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from tiercache.core.keys import url_tag
+<<<<<<< HEAD
 from tiercache.core.policy import parse_duration
 from tiercache.core.policy_settings import Duration
 from tiercache.core.records import HARD, SOFT, SOFT_EVERYTHING
+=======
+from tiercache.core.policy import Duration, parse_duration
+from tiercache.core.records import HARD, SOFT, SOFT_EVERYTHING, is_text
+>>>>>>> main
 from tiercache.core.routes import RouteTable
 from tiercache.core.validation import refuse_unknown
 from tiercache.engine import flows
@@ -75,7 +80,8 @@ def _strings(setting: str, value: Names | None) -> list[str]:
         raise ConfigError(f"purge: {setting}", value, "a non-empty string, or several")
     values = [value] if isinstance(value, str) else list(value)
     for item in values:
-        if not item or not isinstance(item, str):
+        # What is no text could never be written to the ledger, and would hold up the queue of what waits for it.
+        if not item or not isinstance(item, str) or not is_text(item):
             raise ConfigError(f"purge: {setting}", item, "a non-empty string, or several")
     return values
 
@@ -126,7 +132,8 @@ def _bans(settings: PurgeSettings, soft: bool) -> list[str]:
                 raise ConfigError(f"purge: {setting}", text, "a path that begins with '/'")
             if soft:
                 raise ConfigError(f"purge: {setting}", text, "no paths to ban beside soft=True; bans are hard")
-            members.append(kind + text)
+            # As the app sees paths, whether it is given encoded or not.
+            members += [kind + text] if unquote(text) == text else [kind + text, kind + unquote(text)]
     return members
 
 

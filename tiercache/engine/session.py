@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
+from math import ceil
 from typing import TYPE_CHECKING
 
 from tiercache.core.records import Message, Stamp
@@ -54,7 +55,12 @@ def note(engine: Engine, messages: list[Message]) -> None:
         if purges.last is None or purges.last.epoch != UNCONFIRMED:
             purges.last = Stamp(last.epoch, last.number)
     else:
-        purges.last = Stamp(UNCONFIRMED, int(engine.wall()) + MAX_AGE)
+        purges.last = Stamp(UNCONFIRMED, int(engine.wall()) + lasts(engine))
+
+
+def lasts(engine: Engine) -> int:
+    """Seconds that a client carries its mark."""
+    return max(MAX_AGE, ceil(2 * engine.settings.staleness_bound))
 
 
 def lines(engine: Engine, purges: Purges, *, secure: bool) -> Pairs:
@@ -63,7 +69,8 @@ def lines(engine: Engine, purges: Purges, *, secure: bool) -> Pairs:
     if purges.last is None or secret is None:
         return []
     value = sign(secret, purges.last).encode()
-    cookie = b"%b=%b; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax" % (COOKIE.encode(), value, MAX_AGE)
+    age = lasts(engine)
+    cookie = b"%b=%b; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax" % (COOKIE.encode(), value, age)
     return [(FIELD, value), (b"set-cookie", cookie + b"; Secure" if secure else cookie)]
 
 

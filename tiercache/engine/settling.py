@@ -17,9 +17,11 @@ class Settling:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = count()
         self._thread: threading.Thread | None = None
+        self._busy = False
 
     def later(self, seconds: float, job: Callable[[], None]) -> None:
-        """Run `job` once these seconds have passed. Raises `RuntimeError` where no thread can be started."""
+        """Run `job` once these seconds have passed. Raises `RuntimeError` where no thread can be started: the job is
+        kept, for the thread of a later one or for `finish`."""
         with self._change:
             heapq.heappush(self._due, (time.monotonic() + seconds, next(self._serial), job))
             if self._thread is None:
@@ -27,15 +29,18 @@ class Settling:
                 thread.start()
                 self._thread = thread
             else:
-                self._change.notify()
+                self._change.notify_all()
 
     def finish(self) -> None:
-        """Run now what is left: the process is about to end, and late is better than never."""
+        """Run now what is left, and return when all have run: the process is about to end, and early is better than
+        never."""
         with self._change:
             due, self._due = sorted(self._due), []
-            self._change.notify()
+            self._change.notify_all()
         for _, _, job in due:
             job()
+        with self._change:
+            self._change.wait_for(lambda: not self._busy)
 
     def _run(self) -> None:
         while True:
@@ -46,4 +51,10 @@ class Settling:
                     self._thread = None
                     return
                 _, _, job = heapq.heappop(self._due)
-            job()
+                self._busy = True
+            try:
+                job()
+            finally:
+                with self._change:
+                    self._busy = False
+                    self._change.notify_all()

@@ -62,7 +62,8 @@ class ClusterTopology:
             hops += 1
             if isinstance(cause, TryAgainError):
                 yield Rest(_PAUSE)
-                node, asking = self._slots[slot] or node, False
+                # Some versions redirect each try before they say so.
+                node, asking, hops = self._slots[slot] or node, False, 0
             elif hops > _HOPS:
                 raise trouble from cause
             elif isinstance(cause, MovedError):
