@@ -360,13 +360,8 @@ class Engine:
 
     def after_fork(self) -> None:
         """In a forked child: what the parent's other threads held at that moment is not to be trusted or waited for."""
-<<<<<<< HEAD
-        self.process_id = secrets.token_hex(8)
-        self.flights, self.wakes = Flights(), Wakes()
-=======
         self.rename()
-        self.flights = Flights()
->>>>>>> main
+        self.flights, self.wakes = Flights(), Wakes()
         self.lock = threading.Lock()
         self.leases, self.limits = {}, Limits()
         self.breaker.after_fork()

@@ -61,13 +61,9 @@ def _follow(engine: Engine, subscription: Subscription, stopping: threading.Even
         if now >= due:
             good = yield from _sync(engine)
             due = now + _interval(engine) * random.uniform(0.9, 1.0)
-<<<<<<< HEAD
             if good:
                 yield from leases.renew(engine)
-            if good and (yield from flows.replay(engine, time.monotonic() + engine.settings.purge_timeout)):
-=======
             if good and (yield from _replay(engine)):
->>>>>>> main
                 due = now
             continue
         message = yield Hear(subscription, due - now)

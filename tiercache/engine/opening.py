@@ -40,17 +40,13 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
         if entry is not None:
             return Answer(entry, "l1")
     answer: Answer | None = None
-<<<<<<< HEAD
-    if request.early and (request.key in engine.unshareable or _alone(exchange)):
+    if known and request.early and (request.key in engine.unshareable or _alone(exchange)):
         entry = engine.find(request)
         if entry is not None and engine.fresh(entry, request):
             return Answer(entry, "l1")
-    if request.key in engine.unshareable:
-=======
     if not known:
         _pass(exchange)
     elif request.key in engine.unshareable:
->>>>>>> main
         # A condition is left to the app: it may well answer it, and what it answers is rarely for us.
         exchange.recording = request.method == "GET" and not request.conditional
     elif _alone(exchange):

@@ -8,14 +8,9 @@ from typing import Any, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from tiercache.core.keys import url_tag
-<<<<<<< HEAD
 from tiercache.core.policy import parse_duration
 from tiercache.core.policy_settings import Duration
-from tiercache.core.records import HARD, SOFT, SOFT_EVERYTHING
-=======
-from tiercache.core.policy import Duration, parse_duration
 from tiercache.core.records import HARD, SOFT, SOFT_EVERYTHING, is_text
->>>>>>> main
 from tiercache.core.routes import RouteTable
 from tiercache.core.validation import refuse_unknown
 from tiercache.engine import flows
