@@ -37,9 +37,7 @@ class Place:
     @property
     def spare(self) -> set[str]:
         """What only older servers need."""
-        if self.before_7:
-            return set()
-        return {"+zrem", "+publish"} if self.kind == "cluster" else {"+zrem"}
+        return set() if self.before_7 else {"+zrem"}
 
     def grant(self, rules: list[str]) -> None:
         for server in self.servers:
@@ -106,6 +104,10 @@ def exercise(place: Place) -> None:
         # The one that has gone long ago is swept out.
         assert [row.process_id for row in page.rows] == ["p"]
         tier.leave("p", soon())
+        assert tier.acquire("a", "mine", 60_000, soon())
+        assert not tier.acquire("a", "theirs", 60_000, soon())
+        assert tier.renew("a", "mine", 60_000, soon())
+        tier.release("a", "mine", True, soon())
         assert tier.guarded
     finally:
         tier.close()
