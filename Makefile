@@ -97,6 +97,14 @@ reference: $(STAMP) ## Write the pages of docs/reference/ that are made from the
 bench: $(STAMP) ## Measure the cache against bare apps, in ratios within one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
+$(VENV)/.load: $(STAMP)
+	@$(BIN)/python $(PIP) install --quiet --editable '.[load]'
+	@touch $@
+
+.PHONY: load
+load: $(VENV)/.load ## Put workers under load, beside other caches; write the pictures and tables of docs/
+	$(BIN)/python -m benchmarks.load $(ARGS)
+
 .PHONY: lowest
 lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml admits
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
