@@ -96,8 +96,8 @@ def _timeline(pane: Any, outcome: Outcome, highest: int) -> None:
     wrong = [(time, max(values)) for time, values, count in zip(times, binned, errors, strict=True) if count]
     pane.plot([time for time, _ in wrong], [worst for _, worst in wrong], "x", color=_ERROR, markersize=6)
     for number, (name, begin, end) in enumerate(outcome.phases):
-        if number % 2:
-            pane.axvspan(begin, end, color="#f2d7a0", alpha=0.35, linewidth=0)
+        if 0 < number < len(outcome.phases) - 1:
+            pane.axvspan(begin, end, color="#f2d7a0", alpha=0.2 + 0.2 * (number % 2), linewidth=0)
         pane.annotate(name, (begin, 1), xycoords=("data", "axes fraction"), va="top", fontsize=7, xytext=(2, -2),
                       textcoords="offset points")  # fmt: skip
     total = sum(part.calls for part in outcome.parts)
