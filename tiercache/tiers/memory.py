@@ -1,8 +1,14 @@
-"""L1: the store inside the process. Bounded in bytes, evicted by SIEVE, and read without a lock.
+"""L1: the store inside the process. Bounded in bytes, read without a lock, and hard to flood.
 
-SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: "SIEVE is Simpler than LRU", NSDI 2024) keeps entries in the order in
-which they came and a hand that walks from the oldest to the newest. A hit only sets a flag on the entry; the hand
-spares an entry whose flag is set, and clears it. Nothing moves on a hit, which is why a hit needs no lock.
+Two queues in the order in which entries came. What is new is on trial, in one of a twentieth of the store; what was
+asked for again by the time it comes to its end moves to the main queue, and the rest goes, so that a flood of pages
+that nobody asks for twice passes through that twentieth (the small queue of S3-FIFO: Yang, Zhang, Qiu, Yue, Rashmi,
+"FIFO Queues are All You Need for Cache Eviction", SOSP 2023). Of what went, a mark of four bytes remains for a while: a
+page that comes back then has been asked for twice, and skips the trial.
+
+The main queue is evicted by SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: "SIEVE is Simpler than LRU", NSDI 2024): a hand
+walks from the oldest to the newest, spares an entry whose flag is set, and clears it. In both queues a hit only sets a
+flag on the entry. Nothing moves on a hit, which is why a hit needs no lock.
 
 What is past its keep time goes first: room is made from it, and only then from what could still be served.
 """
@@ -10,113 +16,34 @@ What is past its keep time goes first: room is made from it, and only then from 
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import chain
 from typing import Any, Final
 
 from cachetools import Cache
-from msgspec import Struct
 
-from tiercache.core.messages import StoredResponse
+from tiercache.tiers.nodes import Node
+from tiercache.tiers.sizes import size_of
+
+__all__ = ["MemoryTier", "size_of"]
 
 _MISSING: Final = object()
 # Slots of the heap that nothing needs any more are tolerated up to this many beyond one for each item.
 _SLACK = 64
+# The part of the bytes that entries on trial may keep once there is no room left: one in so many.
+_TRIAL = 20
+# One mark of what was evicted for so many bytes of the store, several for each entry, and 0.4 % of it in all.
+_BYTES_PER_MARK = 1024
 
 
-class _Node:
-    """One item and its place in the queue."""
-
-    __slots__ = ("due", "keep_until", "key", "newer", "older", "size", "value", "visited")
-
-    newer: _Node
-    older: _Node
-
-    def __init__(self, key: Hashable, value: Any, size: int, keep_until: float) -> None:
-        self.key = key
-        self.value = value
-        self.size = size
-        self.keep_until = keep_until
-        self.due = math.inf
-        """When the heap will look at it, never after `keep_until`; infinity: the heap has no slot for it."""
-        self.visited = False
-
-    def __lt__(self, other: _Node) -> bool:
-        return False  # Two slots of the heap with one time: either may come first.
-
-
-_FLOAT = sys.getsizeof(1.5)
-_INT = sys.getsizeof(2**40)
-_SLOT = 8
-_BYTES = sys.getsizeof(b"")
-_TEXT = sys.getsizeof("a") - 1
-_PAIR = sys.getsizeof((b"", b"")) + _SLOT
-
-# In the store: the node with its two numbers, its slot in the dict (which is between a third and two thirds full), its
-# slot in the heap (a pair), and a quarter of a slot more for those that have become superfluous.
-_PER_ITEM = sys.getsizeof(_Node(None, None, 0, 0.0)) + _INT + _FLOAT + 64 + _PAIR * 5 // 4
-# A field: name, value and pair as stored, and its place in the rendered list, which takes over some of the pairs and
-# makes others anew: counted as half of them.
-_PER_FIELD = 2 * sys.getsizeof(b"") + _PAIR + _PAIR // 2
-# What a hit adds to the fields of the app: the list, and `Age`, `Cache-Status` and what L0 is told.
-_RENDERED = sys.getsizeof([]) + 2 * (_PER_FIELD + 32)
-# The numbers of an entry and of its response, and the tuples of tags and fields.
-_PER_RESPONSE = 8 * _FLOAT + 5 * _INT + 2 * sys.getsizeof(()) + _RENDERED
-
-
-def _bytes_of(value: Any) -> int:
-    """`value` and what it holds, for the few kinds of value that keys and markers are made of."""
-    held: Any = ()
-    if isinstance(value, (tuple, list)):
-        # Keys are flat but for a part or two, and this is done once for every entry.
-        size = sys.getsizeof(value)
-        for part in value:
-            size += _bytes_of(part) if isinstance(part, (tuple, list, dict)) else sys.getsizeof(part)
-        return size
-    if isinstance(value, dict):
-        held = chain(value, value.values())
-    elif isinstance(value, Struct):
-        held = [getattr(value, name) for name in value.__struct_fields__]
-    return sys.getsizeof(value) + sum(map(_bytes_of, held))
-
-
-def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
-    """The bytes that storing `value` under `key` takes.
-
-    `encoded` is the length of the response as it lay in L2, where it comes from there: all its texts are counted then.
-
-    Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
-    rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples,
-    dicts and Structs go.
-
-    All is counted that may be its own, although names of fields and tags are at times shared between entries. What
-    belongs to the route is not counted, nor what the allocator rounds up.
-    """
-    response = getattr(value, "response", None)
-    if not isinstance(response, StoredResponse):
-        return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
-    # The parts of the key once more as the bytes of the whole key, which every response carries: their lengths need
-    # not be asked for one by one.
-    parts = len(key) if isinstance(key, tuple) else 1
-    size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
-    size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
-    edge = value.edge
-    if encoded:
-        size += sys.getsizeof(edge) + encoded + 4 * _BYTES + len(edge.fixed) * (_SLOT + _PER_FIELD)
-        return size + (_SLOT + _TEXT) * len(response.tags)
-    size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
-    size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
-    size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
-    for name, text in response.fields:
-        size += _PER_FIELD + len(name) + len(text)
-    for extra in (response.reason, response.etag, response.last_modified, response.vary, response.declared):
-        if extra:
-            size += _bytes_of(extra)
-    return size
+def mark_of(key: Hashable, slots: int) -> tuple[int, int]:
+    """Which slot remembers that `key` was evicted, and by which number. Wrong for another key once in 2**31."""
+    # Within a tuple, since integers are their own hashes: their slots, and their marks even more, would be the same.
+    mixed = hash((key, slots))
+    return mixed % slots, mixed >> 32 & 0xFFFFFFFF | 1
 
 
 class MemoryTier(Cache[Hashable, Any]):
@@ -157,12 +84,16 @@ class MemoryTier(Cache[Hashable, Any]):
     def _reset(self) -> None:
         # Reentrant: freeing a value, or a collection that happens to run meanwhile, may run code that comes back here.
         self._lock = threading.RLock()
-        self._nodes: dict[Hashable, _Node] = {}
+        self._nodes: dict[Hashable, Node] = {}
         self._used = 0
-        # The queue is a ring: root.newer is the oldest item, root.older the newest, and the hand moves to the newer.
-        self._root = self._hand = root = _Node(None, None, 0, math.inf)
+        # The queues are rings: root.newer is the oldest item, root.older the newest, and the hand moves to the newer.
+        self._root = self._hand = root = Node(None, None, 0, math.inf)
         root.newer = root.older = root
-        self._heap: list[tuple[float, _Node]] = []
+        self._trial = trial = Node(None, None, 0, math.inf)
+        trial.newer = trial.older = trial
+        self._on_trial = 0
+        self._marks: array[int] | None = None
+        self._heap: list[tuple[float, Node]] = []
 
     def lookup(self, key: Hashable) -> Any:
         """The value under `key`, or None. The hot path: one dict read and one flag.
@@ -195,16 +126,20 @@ class MemoryTier(Cache[Hashable, Any]):
                 self.popitem()
                 node = self._nodes.get(key)  # It may have been this one that went.
             if node is None:
-                node = _Node(key, value, size, keep_until)
-                root = self._root
-                node.newer, node.older = root, root.older
-                root.older.newer = node
-                root.older = node
+                node = Node(key, value, size, keep_until)
+                if self._marked(key):
+                    node.join(self._root)
+                else:
+                    node.on_trial = True
+                    node.join(self._trial)
+                    self._on_trial += size
                 self._nodes[key] = node
                 self._used += size
             else:
                 previous = node.value
                 self._used += size - node.size
+                if node.on_trial:
+                    self._on_trial += size - node.size
                 node.value, node.size, node.keep_until = value, size, keep_until
             # A later keep time, the usual case when a key is filled again, leaves the old slot: it is put off when due.
             if keep_until < node.due:
@@ -229,9 +164,11 @@ class MemoryTier(Cache[Hashable, Any]):
             nodes = list(self._nodes.values())
             self._nodes.clear()
             self._heap.clear()
-            self._used = 0
+            self._used = self._on_trial = 0
             self._hand = root = self._root
             root.newer = root.older = root
+            trial = self._trial
+            trial.newer = trial.older = trial
         for node in nodes:  # Neighbours refer to each other: untied, they are freed now and not by the collector.
             node.key = node.value = None
             del node.newer, node.older
@@ -247,7 +184,7 @@ class MemoryTier(Cache[Hashable, Any]):
             self._reset()
 
     def popitem(self) -> tuple[Hashable, Any]:
-        """Removes and returns an item that is past its keep time, or else the one that SIEVE chooses.
+        """Removes and returns an item that is past its keep time, else one that failed its trial, else SIEVE's choice.
 
         Raises `KeyError` when empty.
         """
@@ -258,9 +195,26 @@ class MemoryTier(Cache[Hashable, Any]):
             else:
                 node = self._victim()
                 self.evictions += 1
-            return node.key, self._remove(node)
+            # What has expired too: what was hot is then filled again, and need not be tried once more.
+            key = node.key
+            self._mark(key)
+            return key, self._remove(node)
 
-    def _expired(self) -> _Node | None:
+    def _mark(self, key: Hashable) -> None:
+        marks = self._marks
+        if marks is None:
+            marks = self._marks = array("I", bytes(4 * max(int(self.maxsize) // _BYTES_PER_MARK, 64)))
+        slot, mark = mark_of(key, len(marks))
+        marks[slot] = mark
+
+    def _marked(self, key: Hashable) -> bool:
+        marks = self._marks
+        if marks is None:
+            return False
+        slot, mark = mark_of(key, len(marks))
+        return marks[slot] == mark
+
+    def _expired(self) -> Node | None:
         heap = self._heap
         if not heap or heap[0][0] > (now := self.timer()):
             return None
@@ -276,10 +230,17 @@ class MemoryTier(Cache[Hashable, Any]):
                 heapreplace(heap, (node.due, node))
         return None
 
-    def _victim(self) -> _Node:
+    def _victim(self) -> Node:
         if not self._nodes:
             raise KeyError(f"{type(self).__name__} is empty")
-        root = self._root
+        root, trial = self._root, self._trial
+        while (node := trial.newer) is not trial and (self._on_trial > self.maxsize // _TRIAL or root.newer is root):
+            if not node.visited:
+                return node
+            node.visited = node.on_trial = False
+            self._on_trial -= node.size
+            node.leave()
+            node.join(root)
         node = self._hand
         # Readers set flags while the hand moves. One round is enough to have cleared every flag, so after one the hand
         # takes what it stands on: busy readers cannot keep it going round.
@@ -295,10 +256,12 @@ class MemoryTier(Cache[Hashable, Any]):
         self._hand = node
         return node
 
-    def _remove(self, node: _Node) -> Any:
+    def _remove(self, node: Node) -> Any:
         if self._hand is node:
             self._hand = node.newer
-        node.older.newer, node.newer.older = node.newer, node.older
+        if node.on_trial:
+            self._on_trial -= node.size
+        node.leave()
         del node.newer, node.older
         del self._nodes[node.key]
         self._used -= node.size

@@ -1,0 +1,82 @@
+"""How many bytes an item takes in L1, reckoned from its parts: the account that L1 is bounded by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from itertools import chain
+from typing import Any
+
+from msgspec import Struct
+
+from tiercache.core.messages import StoredResponse
+from tiercache.tiers.nodes import Node
+
+_FLOAT = sys.getsizeof(1.5)
+_INT = sys.getsizeof(2**40)
+_SLOT = 8
+_BYTES = sys.getsizeof(b"")
+_TEXT = sys.getsizeof("a") - 1
+_PAIR = sys.getsizeof((b"", b"")) + _SLOT
+
+# In the store: the node with its two numbers, its slot in the dict (which is between a third and two thirds full), its
+# slot in the heap (a pair), and a quarter of a slot more for those that have become superfluous.
+_PER_ITEM = sys.getsizeof(Node(None, None, 0, 0.0)) + _INT + _FLOAT + 64 + _PAIR * 5 // 4
+# A field: name, value and pair as stored, and its place in the rendered list, which takes over some of the pairs and
+# makes others anew: counted as half of them.
+_PER_FIELD = 2 * sys.getsizeof(b"") + _PAIR + _PAIR // 2
+# What a hit adds to the fields of the app: the list, and `Age`, `Cache-Status` and what L0 is told.
+_RENDERED = sys.getsizeof([]) + 2 * (_PER_FIELD + 32)
+# The numbers of an entry and of its response, and the tuples of tags and fields.
+_PER_RESPONSE = 8 * _FLOAT + 5 * _INT + 2 * sys.getsizeof(()) + _RENDERED
+
+
+def _bytes_of(value: Any) -> int:
+    """`value` and what it holds, for the few kinds of value that keys and markers are made of."""
+    held: Any = ()
+    if isinstance(value, (tuple, list)):
+        # Keys are flat but for a part or two, and this is done once for every entry.
+        size = sys.getsizeof(value)
+        for part in value:
+            size += _bytes_of(part) if isinstance(part, (tuple, list, dict)) else sys.getsizeof(part)
+        return size
+    if isinstance(value, dict):
+        held = chain(value, value.values())
+    elif isinstance(value, Struct):
+        held = [getattr(value, name) for name in value.__struct_fields__]
+    return sys.getsizeof(value) + sum(map(_bytes_of, held))
+
+
+def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
+    """The bytes that storing `value` under `key` takes.
+
+    `encoded` is the length of the response as it lay in L2, where it comes from there: all its texts are counted then.
+
+    Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
+    rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples,
+    dicts and Structs go.
+
+    All is counted that may be its own, although names of fields and tags are at times shared between entries. What
+    belongs to the route is not counted, nor what the allocator rounds up.
+    """
+    response = getattr(value, "response", None)
+    if not isinstance(response, StoredResponse):
+        return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
+    # The parts of the key once more as the bytes of the whole key, which every response carries: their lengths need
+    # not be asked for one by one.
+    parts = len(key) if isinstance(key, tuple) else 1
+    size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
+    size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
+    edge = value.edge
+    if encoded:
+        size += sys.getsizeof(edge) + encoded + 4 * _BYTES + len(edge.fixed) * (_SLOT + _PER_FIELD)
+        return size + (_SLOT + _TEXT) * len(response.tags)
+    size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
+    size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
+    size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
+    for name, text in response.fields:
+        size += _PER_FIELD + len(name) + len(text)
+    for extra in (response.reason, response.etag, response.last_modified, response.vary, response.declared):
+        if extra:
+            size += _bytes_of(extra)
+    return size
