@@ -32,7 +32,7 @@ class Hands:
         engine.clock = self.clock
         engine.wall = self.wall
         engine.server_time = ServerTime(self._offset)
-        engine.unshareable._clock = engine.passing._clock = self.clock
+        engine.unshareable._clock = engine.passing._clock = engine.cooling._clock = self.clock
         cache._engine.memory.timer = self.clock  # type: ignore[attr-defined]
 
     def wall(self) -> float:

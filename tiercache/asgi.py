@@ -190,6 +190,7 @@ class ASGIMiddleware:
                 await self.app(scope, receive, _with_line(send, line))
             return
         self._lifecycle.ensure_running()
+        self._fills.sweep()
         exchange = Exchange(engine, request)
         exchange.ask_behind = lambda other: self._fills.ask_behind(other, scope)
         try:

@@ -46,7 +46,8 @@ class ASGIFills:
         self._engine = engine
         self._presenter = engine.presenter
         # The event loop keeps only weak references to tasks.
-        self._detached: set[asyncio.Task[None]] = set()
+        self._detached: dict[asyncio.Task[None], tuple[Exchange, Callable[[], None]]] = {}
+        self._loops: set[asyncio.AbstractEventLoop] = set()
 
     async def fill(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the app and keep a copy of what it answers. Used as it is where nobody else waits for the outcome."""
@@ -136,13 +137,15 @@ class ASGIFills:
             task.result()
         except BaseException:
             client.left()
-            if task.done():
-                pass
-            elif exchange.wanted():
-                self._detach(task)
-            else:
+            if not task.done() and (exchange.wanted() or exchange.share is not None):
+                # Others wait for it, or it is whole and on its way to L2.
+                self._detach(task, exchange)
+                raise
+            if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            # A task that is cancelled before its first step has not even reached its `finally`.
+            exchange.forsake()
             raise
 
     async def _fill_for(self, client: _Client, exchange: Exchange, scope: Scope) -> None:
@@ -161,17 +164,12 @@ class ASGIFills:
             own["app_root_path"] = scope["app_root_path"]
         # A context of its own: what outer middleware noted of the client in context variables is not for this request.
         loop = asyncio.get_running_loop()
-        self._detach(loop.create_task(self._refresh(exchange, own), context=Context()))
-
-    async def _refresh(self, exchange: Exchange, scope: Scope) -> None:
-        try:
-            await self._fill_alone(exchange, scope)
-        finally:
-            self._engine.limits.refreshed()
+        task = loop.create_task(self._fill_alone(exchange, own), context=Context())
+        self._detach(task, exchange, self._engine.limits.refreshed)
 
     def ask_behind(self, exchange: Exchange, scope: Scope) -> None:
         """Fill behind a request whose client may not wait for it to the end, on that request as it came."""
-        self._detach(asyncio.get_running_loop().create_task(self._fill_alone(exchange, dict(scope))))
+        self._detach(asyncio.get_running_loop().create_task(self._fill_alone(exchange, dict(scope))), exchange)
 
     async def _fill_alone(self, exchange: Exchange, scope: Scope) -> None:
         asked = False
@@ -192,14 +190,31 @@ class ASGIFills:
 
         await self.fill(exchange, scope, receive, discard)
 
-    def _detach(self, task: asyncio.Task[None]) -> None:
-        self._detached.add(task)
+    def _detach(
+        self, task: asyncio.Task[None], exchange: Exchange, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self._detached[task] = (exchange, ended)
+        self._loops.add(task.get_loop())
         self._engine.limits.begins_behind()
         task.add_done_callback(self._detached_done)
 
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Not in the task itself: one that is cancelled before its first step, as when a loop ends, never runs."""
+        exchange, ended = self._detached.pop(task, (None, None))
+        if exchange is not None and ended is not None:
+            exchange.forsake()
+            ended()
+            self._engine.limits.ends_behind()
+
+    def sweep(self) -> None:
+        """Let go of what was under way in event loops that have been closed: it will never end."""
+        for loop in [loop for loop in tuple(self._loops) if loop.is_closed()]:
+            self._loops.discard(loop)
+            for task in [task for task in tuple(self._detached) if task.get_loop() is loop]:
+                self._over(task)
+
     def _detached_done(self, task: asyncio.Task[None]) -> None:
-        self._detached.discard(task)
-        self._engine.limits.ends_behind()
+        self._over(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
 

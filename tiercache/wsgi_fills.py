@@ -301,7 +301,7 @@ def _start(
     try:
         threading.Thread(target=context.run, args=args, name="tiercache-refresh", daemon=True).start()
     except RuntimeError as error:  # no room for another, or the interpreter is ending
-        exchange.abandon()
+        drive(exchange.close())
         ended()
         exchange.engine.limits.ends_behind()
         exchange.engine.complaints.swallow("fill without its client", f"it could not start: {error}")

@@ -152,7 +152,7 @@ def test_a_client_that_wants_it_from_the_store_or_not_at_all(presenter: Presente
     reply = presenter.failed("only-if-cached")
     assert (reply.status, reply.reason, reply.body) == (504, b"Gateway Timeout", b"")
     told = [(b"cache-control", b"no-store"), (b"cache-status", b"tiercache; detail=only-if-cached")]
-    assert reply.headers == [(b"content-length", b"0"), *told]
+    assert reply.headers == [(b"content-type", b"text/plain"), (b"content-length", b"0"), *told]
 
 
 def test_what_the_app_sends_leaves_as_it_came_but_for_what_l0_is_told(presenter: Presenter) -> None:

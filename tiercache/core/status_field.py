@@ -15,9 +15,10 @@ def collapsed_value(ttl: float) -> bytes:
     return b"tiercache; fwd=miss; collapsed; ttl=%d" % ttl
 
 
-def substituted_value(ttl: float, detail: str, status: str, *, stored: bool) -> bytes:
-    """The app was asked, and the answer is a stored one all the same (§2.3): validated, or in place of an error."""
-    parts = ["tiercache", "fwd=stale"]
+def substituted_value(ttl: float, detail: str, status: str, *, stored: bool, forward: str = "stale") -> bytes:
+    """The app was asked, and the answer is a stored one all the same (§2.3): validated, in place of an error, or made
+    behind the request."""
+    parts = ["tiercache", f"fwd={forward}"]
     if status:
         parts.append(f"fwd-status={status}")
     if stored:

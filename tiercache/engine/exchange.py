@@ -200,6 +200,8 @@ class Exchange:
                 return None
         verdict = take.start(status, reason, fields)
         if verdict.refusal:
+            if self.refresh and status >= 500:
+                self._cool()
             self.refuse(verdict.refusal, lasting=verdict.lasting)
             return NO_STORE if take.fill.refusal else None
         if self.refresh and not {*verdict.vary} <= {name for name, _ in self.scrubbed or ()} | {
@@ -237,15 +239,21 @@ class Exchange:
         """Answer stale in place of an error, and whoever waits for this fill likewise."""
         self.substitute = Answer(stale, "stale-if-error", forward_status=status)
         self.recording = False
+        self._cool()
+        if self.flight is not None:
+            self.flight.finish(Failure(stale))
+
+    def _cool(self) -> None:
+        """The app has failed behind an answer that hides it: leave it alone for a while."""
         pause = self.request.route.policy.retry_after_error
         if pause:
             self.engine.cooling.add(self.request.key, pause)
-        if self.flight is not None:
-            self.flight.finish(Failure(stale))
 
     def failed(self, error: Exception) -> Answer | None:
         """The app raised before it answered: what goes out in place of the error, if anything may."""
         stale = self.stale
+        if self.refresh:
+            self._cool()
         if not self.recording or stale is None or not self.may_hide(stale):
             return None
         self.engine.complaints.swallow("app failed, answered stale", f"{type(error).__name__}: {error}")
@@ -331,18 +339,32 @@ class Exchange:
     def close(self) -> Flow[None]:
         """What is left to do when the client has its answer."""
         self.abandon()
-        share, self.share = self.share, None
-        if share is not None:
-            deadline = time.monotonic() + self.engine.settings.l2_budget
-            yield from flows.keep(self.engine, self.request, share, deadline)
-        yield from self._give_back(made=share is not None)
+        share, made = self.share, False
+        try:
+            if share is not None:
+                deadline = time.monotonic() + self.engine.settings.l2_budget
+                made = yield from flows.keep(self.engine, self.request, share, deadline)
+        except BaseException:
+            self.forsake()
+            raise
+        finally:
+            self.share = None
+        yield from self.give_back(made=made)
+
+    def forsake(self) -> None:
+        """`close` where no flow can run any more: nothing of this exchange outlives it in this process."""
+        self.abandon()
+        self.share = None
+        lease, self.lease = self.lease, None
+        leases.forget(self.engine, lease)
 
     def let_go(self) -> Flow[None]:
         """The head says that there is nothing to share: wake those who wait in other processes now, not at the end."""
         if not self.recording:
-            yield from self._give_back(made=False)
+            yield from self.give_back(made=False)
 
-    def _give_back(self, *, made: bool) -> Flow[None]:
+    def give_back(self, *, made: bool) -> Flow[None]:
+        """Return the lease, if there is one; `made` tells whether L2 has something now for those who wait for it."""
         lease, self.lease = self.lease, None
         if lease is not None:
             yield from leases.release(self.engine, lease, made=made)

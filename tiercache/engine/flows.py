@@ -119,16 +119,16 @@ def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[StoredRespons
     return (None, 0) if data is None else (decode(data, whole), len(data))
 
 
-def keep(engine: Engine, request: Request, response: StoredResponse, deadline: float) -> Flow[None]:
-    """Write a response to L2, and the marker of its URL where it varies."""
+def keep(engine: Engine, request: Request, response: StoredResponse, deadline: float) -> Flow[bool]:
+    """Write a response to L2, and the marker of its URL where it varies; whether others find it there now."""
     store = engine.shared
     now = engine.clock()
     # Past trust its stamp would be checked against a history that may have moved on; nobody is served by the write.
     if store is None or now >= engine.ledger.trusted_until or not engine.breaker.allows(now):
-        return
+        return False
     ttl_ms = int((response.keep_until - engine.server_time.low - now) * 1000)
     if ttl_ms <= 0:
-        return
+        return False
     try:
         yield from guarded(engine, Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline))
         variants = admitting.variants(engine, request.key) if response.vary else None
@@ -140,6 +140,8 @@ def keep(engine: Engine, request: Request, response: StoredResponse, deadline: f
             variants.shared = True
     except Exception as error:  # the response has left already; whatever this is must not turn it into a failure
         engine.complaints.swallow("L2 write", f"{type(error).__name__}: {error}")
+        return False
+    return True
 
 
 def catch_up(engine: Engine, deadline: float) -> Flow[bool]:

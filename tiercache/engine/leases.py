@@ -55,8 +55,9 @@ def _deadline(engine: Engine) -> float:
 
 
 def ttl(engine: Engine) -> float:
-    """Seconds until the lease of a holder that does not renew it ends: several turns of its listener."""
-    return max(3.0, engine.settings.staleness_bound)
+    """Seconds until the lease of a holder that does not renew it ends: several turns of its listener, and few enough
+    for one of those who wait, with the patience of `lease_wait` as it comes, to see it end."""
+    return min(3.0, max(1.5, engine.settings.staleness_bound))
 
 
 def take(engine: Engine, request: Request, patience: float) -> Flow[Lease | Entry | None]:
@@ -72,7 +73,11 @@ def take(engine: Engine, request: Request, patience: float) -> Flow[Lease | Entr
             got = yield from _attempt(engine, name)
             if isinstance(got, Lease):
                 # Its last holder may have been done between our look into L2 and this.
-                entry = yield from _look(engine, request)
+                try:
+                    entry = yield from _look(engine, request)
+                except BaseException:
+                    forget(engine, got)
+                    raise
                 if entry is None:
                     return got
                 yield from release(engine, got, made=True)
@@ -89,10 +94,9 @@ def take(engine: Engine, request: Request, patience: float) -> Flow[Lease | Entr
             return None
 
 
-def seize(engine: Engine, request: Request) -> Flow[Lease | None]:
-    """`take` for a refresh, which nobody waits for: None if another process is at it."""
-    got = yield from _attempt(engine, storage_name(canonical(flows.place(engine, request))))
-    return got if isinstance(got, Lease) else None
+def seize(engine: Engine, request: Request) -> Flow[Lease | str]:
+    """`take` for a refresh, which nobody waits for: the lease, or TAKEN if another process is at it, or UNKNOWN."""
+    return (yield from _attempt(engine, storage_name(canonical(flows.place(engine, request)))))
 
 
 def _look(engine: Engine, request: Request) -> Flow[Entry | None]:
@@ -128,6 +132,12 @@ def release(engine: Engine, lease: Lease, *, made: bool) -> Flow[None]:
         yield Release(engine.shared, lease.name, lease.token, made, deadline)
     except Exception as error:  # it ends by itself, and those who wait look for themselves
         engine.complaints.swallow("lease", f"{type(error).__name__}: {error}")
+
+
+def forget(engine: Engine, lease: Lease | None) -> None:
+    """Renew a lease no more where it cannot be given back, so that it ends by itself."""
+    if lease is not None:
+        engine.leases.pop(lease.name, None)
 
 
 def renew(engine: Engine) -> Flow[None]:

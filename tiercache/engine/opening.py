@@ -19,6 +19,8 @@ from tiercache.engine.serving import Answer
 
 LONGEST_FILL = 3_600.0
 """Seconds that a client waits for a fill behind its request where the rule gives no `fill_timeout`."""
+HUNG = 60.0
+"""Seconds after which a fill of a rule that bounds the time for it may never end: the next request makes its own."""
 ATTEMPTS = 3
 """How often a follower joins again when what its leader brought was not for it, before it calls the app."""
 
@@ -54,18 +56,25 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
     else:
         answer = yield from _open_shared(exchange, deadline)
     if answer is None and not exchange.failure:
-        if request.directives is not None and request.directives.only_if_cached:
+        if _only_if_cached(exchange):
             exchange.failure = "only-if-cached"
             exchange.abandon()
         elif exchange.recording:
-            answer = _make_room(exchange)
+            answer = yield from _make_room(exchange)
     return answer
 
 
-def _make_room(exchange: Exchange) -> Answer | None:
+def _only_if_cached(exchange: Exchange) -> bool:
+    directives = exchange.request.directives
+    return directives is not None and directives.only_if_cached
+
+
+def _make_room(exchange: Exchange) -> Flow[Answer | None]:
     """A place among those that the app works on for the store; or what is stale; or, for want of both, a failure."""
     if exchange.take_room():
         return None
+    # Another process may have room.
+    yield from exchange.give_back(made=False)
     stale = exchange.stale or exchange.engine.find(exchange.request)
     if stale is not None and exchange.may_hide(stale):
         return _stand_in(exchange, stale, "overload")
@@ -118,29 +127,34 @@ def _open_alone(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
 
 def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     engine, request = exchange.engine, exchange.request
-    patience = time.monotonic() + engine.settings.lease_wait
+    policy = request.route.policy
+    came = time.monotonic()
+    patience = came + engine.settings.lease_wait
     exchange.recording = True
-    if request.route.policy.coalesce is False and not request.early:
+    if policy.coalesce is False and not _refreshable(exchange):
         return (yield from _lead(exchange, None, deadline, patience))
     for _ in range(ATTEMPTS):
         flight, leads = engine.flights.join(_flight_key(exchange))
         if leads:
             return (yield from _lead(exchange, flight, deadline, patience))
+        if _patient(policy) and came - flight.began >= max(HUNG, policy.fill_timeout or 0.0):
+            flight.leave()
+            flight.depart()
+            continue
         stale = engine.find(request)
         if stale is not None and (engine.fresh(stale, request) or _may_serve_stale(exchange, stale)):
             flight.leave()
             exchange.recording = False
             return Answer(stale, "l1")
-        until, soft = patience, request.route.policy.serve_stale_after
-        if soft is not None and stale is not None and exchange.may_hide(stale):
-            until = min(patience, flight.began + soft)
+        until = _until(exchange, stale, flight.began, came, patience)
         try:
             outcome = yield Wait(flight, until)
         finally:
             flight.leave()
-        if outcome is LATE and until < patience and stale is not None and exchange.may_hide(stale):
-            exchange.recording = False
-            return Answer(stale, "slow")
+        if outcome is LATE and until < patience:
+            return _too_slow(exchange, stale)
+        if outcome is LATE and _patient(policy):
+            return (yield from _ask_behind(exchange))
         if outcome is LATE or outcome is RELEASED:
             return None
         if outcome is RETRY:
@@ -151,6 +165,31 @@ def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
         if isinstance(outcome, Failure) and outcome.covers(exchange):
             exchange.recording = False
             return Answer(outcome.stale, "l1", collapsed=True)
+    return None
+
+
+def _refreshable(exchange: Exchange) -> bool:
+    """Whether L1 can answer while one request, of all that come meanwhile, has the entry made anew."""
+    engine, request = exchange.engine, exchange.request
+    stale = None if request.early else engine.find(request)
+    return request.early or (stale is not None and _may_serve_stale(exchange, stale))
+
+
+def _until(exchange: Exchange, stale: Entry | None, began: float, came: float, patience: float) -> float:
+    """When one who waits for another's fill, begun at `began`, gives up: the rule may have less patience."""
+    policy: Policy = exchange.request.route.policy
+    soft, hard = policy.serve_stale_after, policy.fill_timeout
+    if soft is not None and stale is not None and exchange.may_hide(stale):
+        return min(patience, began + soft)
+    return patience if hard is None else min(patience, came + hard)
+
+
+def _too_slow(exchange: Exchange, stale: Entry | None) -> Answer | None:
+    """The rule's patience with another's fill is over: answer stale, or not at all."""
+    exchange.recording = False
+    if stale is not None and exchange.may_hide(stale):
+        return Answer(stale, "slow")
+    exchange.failure = "timeout"
     return None
 
 
@@ -181,19 +220,25 @@ def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: 
                 return Answer(entry, tier)
             if request.key in engine.cooling and exchange.may_hide(entry):
                 return _stand_in(exchange, entry, "stale-if-error")
+        if _only_if_cached(exchange):
+            return None
         if leases.shared_fill(engine, request):
-            got = yield from leases.take(engine, request, patience)
+            began = time.monotonic()
+            until = _until(exchange, exchange.stale, began, began, patience)
+            got = yield from leases.take(engine, request, until)
             if isinstance(got, Entry):
                 return _land(exchange, got, "l2")
             exchange.lease = got
+            if got is None and until < patience and time.monotonic() >= until:
+                if flight is not None:
+                    flight.finish(RETRY)
+                return _too_slow(exchange, exchange.stale)
         if _patient(request.route.policy):
             return (yield from _ask_behind(exchange))
     except BaseException:
         if flight is not None:
             flight.finish(RETRY)
-        if exchange.lease is not None:
-            # No longer renewed, it ends by itself.
-            engine.leases.pop(exchange.lease.name, None)
+        leases.forget(engine, exchange.lease)
         raise
     return None
 
@@ -239,7 +284,8 @@ def _ask_behind(exchange: Exchange) -> Flow[Answer | None]:
                 continue
             outcome = yield Wait(flight, began + patience)
             if isinstance(outcome, Entry) and engine.usable(outcome, request):
-                return Answer(outcome, "", forward_status=str(outcome.status), stored=True)
+                forward = "miss" if stale is None else "stale"
+                return Answer(outcome, "", forward_status=str(outcome.status), stored=True, forward=forward)
             if isinstance(outcome, Failure) and outcome.covers(exchange):
                 return Answer(outcome.stale, "stale-if-error", forward_status="")
             if outcome is not LATE:
@@ -256,21 +302,25 @@ def _refresh_behind(exchange: Exchange, stale: Entry) -> Flow[None]:
     """RFC 5861 §3: let this exchange go on behind its answer, unless enough do that already, here or in the fleet."""
     engine, request = exchange.engine, exchange.request
     # Not every way here has scrubbed the request: a client may have asked for a stale answer.
-    wanted = request.early or (request.now < stale.refresh_until and request.key not in engine.cooling)
-    if not wanted or not _scrub(exchange, stale) or not engine.limits.may_refresh():
+    wanted = request.early or request.now < stale.refresh_until
+    if not wanted or request.key in engine.cooling or not _scrub(exchange, stale) or not engine.limits.may_refresh():
         exchange.abandon()
         return
-    if leases.shared_fill(engine, request):
-        exchange.lease = yield from leases.seize(engine, request)
-        if exchange.lease is None:
+    try:
+        if leases.shared_fill(engine, request):
+            got = yield from leases.seize(engine, request)
+            if isinstance(got, leases.Lease):
+                exchange.lease = got
+            # Where the shared tier cannot say who refreshes, each process does.
+            exchange.refresh = got is not leases.TAKEN and exchange.take_room()
+        else:
+            exchange.refresh = exchange.take_room()
+        if not exchange.refresh:
+            yield from exchange.give_back(made=False)
+    finally:
+        if not exchange.refresh:
             engine.limits.refreshed()
             exchange.abandon()
-            return
-    if not exchange.take_room():
-        engine.limits.refreshed()
-        exchange.abandon()
-        return
-    exchange.refresh = True
 
 
 def _scrub(exchange: Exchange, stale: Entry | None) -> bool:

@@ -118,7 +118,7 @@ class Recording:
         engine, request, fill = self._engine, self._request, self.fill
         # What the app wants validated each time stays so, whatever the view adds after the head.
         lifetime = verdict.lifetime if fill.ttl is None or verdict.validate_always else fill.ttl
-        if self.policy.jitter and not verdict.app_decides:
+        if self.policy.jitter and not verdict.app_decides and fill.ttl is None:
             lifetime *= 1 - self.policy.jitter * random.random()
         created = self._generated + engine.server_time.low
         key = request.key

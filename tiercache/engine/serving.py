@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     forward_status: str | None = None
     """The app was asked and this is what it said; empty where it raised. None: it was not asked."""
     stored: bool = False
+    forward: str = "stale"
+    """Why the app was asked."""
 
 
 class Reply(NamedTuple):
@@ -73,7 +75,9 @@ class Presenter:
         if ttl <= 0:
             stats.stale += 1
         if answer.forward_status is not None:
-            status_value = substituted_value(ttl, answer.detail, answer.forward_status, stored=answer.stored)
+            status_value = substituted_value(
+                ttl, answer.detail, answer.forward_status, stored=answer.stored, forward=answer.forward
+            )
         elif answer.collapsed:
             stats.collapsed += 1
             status_value = collapsed_value(ttl)
@@ -110,7 +114,8 @@ class Presenter:
     def failed(self, failure: str) -> Reply:
         """Neither the store nor the app answers: the client asked for the store alone (RFC 9111 §5.2.1.7), the app has
         enough to do (RFC 9110 §15.6.4), or takes too long (§15.6.5)."""
-        headers: Pairs = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+        # Strict servers expect a type on every status that may have content.
+        headers: Pairs = [(b"content-type", b"text/plain"), (b"content-length", b"0"), (b"cache-control", b"no-store")]
         if self._cache_status:
             headers.append((CACHE_STATUS, b"tiercache; detail=" + failure.encode()))
         if failure == "overload":

@@ -22,13 +22,14 @@ _PAIR = sys.getsizeof((b"", b"")) + _SLOT
 # In the store: the node with its two numbers, its slot in the dict (which is between a third and two thirds full), its
 # slot in the heap (a pair), and a quarter of a slot more for those that have become superfluous.
 _PER_ITEM = sys.getsizeof(Node(None, None, 0, 0.0)) + _INT + _FLOAT + 64 + _PAIR * 5 // 4
-# A field: name, value and pair as stored, and its place in the rendered list, which takes over some of the pairs and
-# makes others anew: counted as half of them.
-_PER_FIELD = 2 * sys.getsizeof(b"") + _PAIR + _PAIR // 2
-# What a hit adds to the fields of the app: the list, and `Age`, `Cache-Status` and what L0 is told.
-_RENDERED = sys.getsizeof([]) + 2 * (_PER_FIELD + 32)
+# A field: name, value and pair as stored, and its place in the list that is rendered of it, which has the same pairs.
+_PER_FIELD = 2 * _BYTES + _PAIR + _SLOT
+# A field as WSGI sends it: a pair of texts, made anew.
+_PER_TEXT_FIELD = 2 * _TEXT + _PAIR
+# What a hit adds to the fields of the app: the list with some room, and `Age`, `Cache-Status` and what L0 is told.
+_RENDERED = sys.getsizeof([]) + 4 * _SLOT + 2 * (2 * _BYTES + _PAIR + 32)
 # The numbers of an entry and of its response, and the tuples of tags and fields.
-_PER_RESPONSE = 8 * _FLOAT + 5 * _INT + 2 * sys.getsizeof(()) + _RENDERED
+_PER_RESPONSE = 8 * _FLOAT + 4 * _INT + 2 * sys.getsizeof(()) + _RENDERED
 
 
 def _bytes_of(value: Any) -> int:
@@ -53,8 +54,9 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     `encoded` is the length of the response as it lay in L2, where it comes from there: all its texts are counted then.
 
     Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
-    rendered header fields although they appear with the first hit only. Of a marker: what it holds, as far as tuples,
-    dicts and Structs go.
+    rendered header fields although they appear with the first hit only; those of WSGI are texts of their own, and an
+    entry is taken to be served by WSGI where its response has a reason phrase. Of a marker: what it holds, as far as
+    tuples, dicts and Structs go.
 
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
     belongs to the route is not counted, nor what the allocator rounds up.
@@ -68,14 +70,22 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
     size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
     edge = value.edge
+    size += sys.getsizeof(edge)
+    if edge.fixed is not response.fields:
+        size += sys.getsizeof(edge.fixed)
+    if response.reason:
+        # Only WSGI has one. It is served once more as text.
+        size += len(edge.fixed) * _PER_TEXT_FIELD + 2 * (_TEXT + len(response.reason))
     if encoded:
-        size += sys.getsizeof(edge) + encoded + 4 * _BYTES + len(edge.fixed) * (_SLOT + _PER_FIELD)
-        return size + (_SLOT + _TEXT) * len(response.tags)
-    size += sys.getsizeof(edge) + sys.getsizeof(edge.fixed) + sys.getsizeof(edge.directives)
-    size += sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
+        if response.reason:
+            size += encoded - len(response.body)
+        return size + encoded + 4 * _BYTES + len(response.fields) * _PER_FIELD + (_SLOT + _TEXT) * len(response.tags)
+    size += sys.getsizeof(edge.directives) + sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
     size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
+    texts = 0
     for name, text in response.fields:
-        size += _PER_FIELD + len(name) + len(text)
+        texts += len(name) + len(text)
+    size += len(response.fields) * _PER_FIELD + (2 * texts if response.reason else texts)
     for extra in (response.reason, response.etag, response.last_modified, response.vary, response.declared):
         if extra:
             size += _bytes_of(extra)
