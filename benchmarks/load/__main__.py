@@ -41,11 +41,12 @@ def main(argv: list[str] | None = None) -> int:
         result = asyncio.run(go_through(SCENARIOS[name], scale, options.subjects))
         results.append(result)
         print(text_table(result), flush=True)
-    if options.json:
-        write_json(options.json, results, scale)
-    if not options.no_write:
-        for written in write_pages(options.out, results, scale):
-            print(f"wrote {written}", file=sys.stderr)
+        # At once: a run is long, and what it has brought so far is not to go with the rest.
+        if not options.no_write:
+            for written in write_pages(options.out, [result], scale):
+                print(f"wrote {written}", file=sys.stderr)
+        if options.json:
+            write_json(options.json, results, scale)
     complaints = [complaint for result in results for complaint in result.complaints()]
     print("\n".join(complaints) or "Every count is what is asked of it.")
     return 1 if complaints and options.strict else 0
