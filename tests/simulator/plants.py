@@ -120,7 +120,9 @@ PLANTS = {
     "followers take what their leader brings": _one(
         opening, "_open_shared", "and engine.usable(outcome, request)", "and True"
     ),
-    "a thawed process serves before it syncs": _one(Engine, "_isolated", "self.failing\n", "True\n"),
+    "a thawed process serves before it syncs": _one(
+        Engine, "_isolated", "self.failing\n", "True\n", focus=mishaps.long_sleep
+    ),
     "what others filled is served in isolation": _one(Ledger, "isolated_ok", "entry.mark >= 0 and", "True and"),
     "the mark of a session is not looked at": _one(
         consistency, "reach", "if stamp is None or engine.ledger.reached(stamp):", "if True:"
@@ -128,8 +130,12 @@ PLANTS = {
     "a write does not ask who has written meanwhile": _one(
         data, "may_store", "all(number <= noted.number for number in message.previous)", "True"
     ),
-    "a write does not look at the floor": _one(data, "may_store", "message.floor <= noted.number", "True"),
-    "a write does not compare epochs": _one(data, "may_store", "message.epoch == noted.epoch", "True"),
+    "a write does not look at the floor": _one(
+        data, "may_store", "message.floor <= noted.number", "True", focus=mishaps.writers
+    ),
+    "a write does not compare epochs": _one(
+        data, "may_store", "message.epoch == noted.epoch", "True", focus=mishaps.writers
+    ),
     "what is dead is validated": Plant(
         (
             Line(Exchange, "begin", "not self.engine.ledger.alive(self.stale)", "False"),
