@@ -36,14 +36,11 @@ def fault(*, keeps: bool, on: tuple[str, ...] = ("single",)) -> Callable[[Callab
     return add
 
 
-def schedule(rng: random.Random, count: int, names: list[str]) -> Iterator[Fault]:
+def schedule(rng: random.Random, names: list[str]) -> Iterator[Fault]:
     """Every fault once in random order, again and again: few of many kinds say more than many of few."""
-    done = 0
-    while done < count:
-        batch = rng.sample(names, len(names))
-        for name in batch[: count - done]:
+    while True:
+        for name in rng.sample(names, len(names)):
             yield FAULTS[name]
-        done += len(batch)
 
 
 def some(fleet: SingleFleet, rng: random.Random) -> list[int]:

@@ -80,6 +80,9 @@ class Tally:
         sys.stdout.write(line)
         sys.stdout.flush()
 
+    def so_far(self) -> str:
+        return f"{self.faults.total()} faults, {self.reads.total():,} reads, {self.purges.total():,} purges"
+
     def note(self, text: str) -> None:
         with self._log.open("a") as log:
             log.write(f"{time.monotonic():.4f} {text}\n")
