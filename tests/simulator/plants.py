@@ -81,7 +81,11 @@ PLANTS = {
         Exchange, "_admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
     ),
     "the queue is dropped on reconnect": _one(
-        Engine, "sync_succeeded", "self.failing = False", "self.failing = False; self.ledger._bars.clear()"
+        Engine,
+        "sync_succeeded",
+        "self.failing = False",
+        "self.failing = False; self.ledger._bars.clear()",
+        focus=mishaps.new_epoch,
     ),
     "the barrier returns on an evicted table of processes": _one(
         barrier,
@@ -151,6 +155,17 @@ PLANTS = {
         focus=mishaps.barrier,
     ),
 }
+
+
+SLOW = frozenset(
+    {
+        "members do not merge by maximum",
+        "bars are lifted by a reply of another epoch",
+        "a write does not look at the floor",
+        "a row tells of what has only been paged",
+    }
+)
+"""Those that take more than a few seconds to be noticed even so: left to `make simulate ARGS=--plants`."""
 
 
 @contextmanager
