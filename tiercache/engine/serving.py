@@ -109,7 +109,8 @@ class Presenter:
 
     def unsatisfiable(self) -> Reply:
         """RFC 9111 §5.2.1.7: the client asked for an answer from the store or none."""
-        headers: Pairs = [(b"content-length", b"0")]
+        # Strict servers expect a type on every status that may have content.
+        headers: Pairs = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
         if self._cache_status:
             headers.append((CACHE_STATUS, b"tiercache; detail=only-if-cached"))
         return Reply(504, b"Gateway Timeout", headers, b"")
