@@ -231,9 +231,9 @@ def subscribers_killed(fleet: SingleFleet, rng: random.Random) -> Steps:
 def bus_loses_messages(fleet: SingleFleet, rng: random.Random) -> Steps:
     """As a server does whose buffer for a slow subscriber is full, but without the end of the connection."""
     lanes = some(fleet, rng)
-    for _ in range(rng.randrange(3, 12)):
+    for _ in range(rng.randrange(4, 10)):
         fleet.proxy.rule(lanes, "lose", way="down", only="bus")
-        yield rng.uniform(0, 0.3)
+        yield rng.uniform(0.1, 0.6)
         fleet.proxy.heal(lanes)
         yield rng.uniform(0, 0.2)
 
