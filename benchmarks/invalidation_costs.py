@@ -63,10 +63,11 @@ class Counter:
         return max(0, got), max(0, sent)
 
 
-def waiting(url: str, namespace: str, **rule: Any) -> TierCache:
-    """A cache that syncs and listens only when told to: its bound is longer than any run."""
+def waiting(url: str, namespace: str) -> TierCache:
+    """A cache without a listener, whose commands would be counted too: it syncs when told to or for a request."""
     cache = TierCache(url, namespace=namespace, staleness_bound="600s", l2_budget="20s", purge_timeout="20s")
-    cache.route("/{page}", **{"ttl": "1h", **rule})
+    cache._lifecycle.ensure_running = lambda: None  # type: ignore[method-assign]
+    cache.route("/{page}", ttl="1h")
     return cache
 
 
