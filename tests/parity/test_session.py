@@ -15,6 +15,8 @@ from tests.parity.faces import Asked, Face, Origin, Reply, Response
 from tests.parity.waiting import eventually, silence
 from tests.servers import RedisServer
 from tiercache import PurgeUnconfirmed, TierCache
+from tiercache.core.records import Stamp
+from tiercache.core.session_mark import UNCONFIRMED, sign
 
 SECRET = "a secret of some length"
 RULES: Any = {
@@ -207,6 +209,16 @@ def test_a_purge_that_is_not_confirmed_leads_to_the_app(world: World) -> None:
             assert deaf.get("/s/1", mark).outcome == BEHIND
             assert deaf.origin.calls == calls
         assert deaf.cache.stats()["bypassed"]["behind"] == 2
+
+
+def test_until_its_time_is_over_no_sync_makes_up_for_it(world: World, redis_url: str) -> None:
+    """The purge may wait in the queue of a process that is cut off, while all others are well."""
+    _, deaf = two(world, redis_url)
+    now = int(deaf.cache._engine.wall())
+    over, lasting = (sign(SECRET, Stamp(UNCONFIRMED, now + seconds)) for seconds in (-1, 600))
+    assert deaf.get("/s/1", [(FIELD, over)]).hit
+    assert deaf.get("/s/1", [(FIELD, lasting)]).outcome == BEHIND
+    assert deaf.get("/s/1").hit
 
 
 def test_one_that_cannot_look_it_up_calls_the_app(world: World) -> None:
