@@ -132,6 +132,17 @@ def long_sleep(script: _Script) -> None:
         script.add(0.5, "purge hard", script.other)
 
 
+def session(script: _Script) -> None:
+    """A client purges in one place and asks at once in another, which has not heard of it."""
+    luck = script.dice.under(1 << 40)
+    for _ in range(2):
+        script.add(0.0, "read session", script.one)
+    script.add(0.25, script.dice.pick(("deafen", "drag", "slow")), script.one)
+    script.actions.append(Action(script.at + 0.4, "purge session", script.other, luck))
+    for after in (0.402, 0.41, 0.42, 0.45, 0.5):
+        script.actions.append(Action(script.at + after, "read session", script.one, luck))
+
+
 def writers(script: _Script) -> None:
     """Several write one value, slowly, while the ledger is trimmed or lost."""
     luck = script.dice.under(1 << 40)
@@ -153,6 +164,7 @@ MISHAPS: tuple[Mishap, ...] = (
     late_joiner,
     long_fill,
     long_sleep,
+    session,
     writers,
 )
 

@@ -16,7 +16,7 @@ from tests.simulator.redis_model import ModelRedis
 from tests.simulator.world import Leftover, Violation
 from tiercache.core.history import History
 from tiercache.core.ledger import Ledger
-from tiercache.engine import barrier, consistency, flows, opening
+from tiercache.engine import consistency, flows, opening, purging
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
 from tiercache.engine.recording import Recording
@@ -88,7 +88,7 @@ PLANTS = {
         focus=mishaps.new_epoch,
     ),
     "the barrier returns on an evicted table of processes": _one(
-        barrier,
+        purging,
         "wait_for_fleet",
         "if not trusting and page.time - page.since >= bound:",
         "if not trusting:",
@@ -129,7 +129,11 @@ PLANTS = {
     ),
     "what others filled is served in isolation": _one(Ledger, "isolated_ok", "entry.mark >= 0 and", "True and"),
     "the mark of a session is not looked at": _one(
-        consistency, "reach", "if stamp is None or engine.ledger.reached(stamp):", "if True:"
+        consistency,
+        "reach",
+        "if stamp is None or engine.ledger.reached(stamp):",
+        "if True:",
+        focus=mishaps.session,
     ),
     "a write does not ask who has written meanwhile": _one(
         data, "may_store", "all(number <= noted.number for number in message.previous)", "True"
@@ -160,6 +164,7 @@ PLANTS = {
 SLOW = frozenset(
     {
         "members do not merge by maximum",
+        "the queue is dropped on reconnect",
         "bars are lifted by a reply of another epoch",
         "a write does not look at the floor",
         "a row tells of what has only been paged",
