@@ -175,7 +175,8 @@ class Oracle:
             raise self._wrong(process, call, purge, how, "has purged that itself")
         if own and page.consistency == "session":
             raise self._wrong(process, call, purge, how, "has been asked by the session that purged it")
-        if returned is None:
+        if returned is None or lost:
+            # With `on_lost_history="stale"` what the lost history may have held against it is let go, by choice.
             return
         late = now - returned
         if page.consistency == "strong" and arrived > returned + ROUNDING:
@@ -185,8 +186,6 @@ class Oracle:
                 raise self._wrong(process, call, purge, how, "has trust after the barrier")
             if process.engine.process_id in purge.acknowledged:
                 raise self._wrong(process, call, purge, how, "had acknowledged it")
-        if lost:
-            return
         if trusted and not purge.soft and late > self.worst:
             self.worst = late
         # Who has asked and had no answer is isolated. Who merely stood still has to ask first.
