@@ -24,7 +24,7 @@ def test_a_sooner_one_overtakes() -> None:
     settling.later(0.0, done.set)
     assert done.wait(GUARD)
     assert not late
-    settling.finish()
+    settling.finish(20)
     assert late == ["late"]
 
 
@@ -33,15 +33,15 @@ def test_finish_runs_the_rest_at_once_in_order_and_only_once() -> None:
     ran: list[int] = []
     for seconds in (3, 1, 2):
         settling.later(NEVER + seconds, lambda number=seconds: ran.append(number))  # type: ignore[misc]
-    settling.finish()
-    settling.finish()
+    settling.finish(20)
+    settling.finish(20)
     assert ran == [1, 2, 3]
 
 
 def test_after_finish_it_can_go_on() -> None:
     settling, done = Settling(), threading.Event()
     settling.later(NEVER, lambda: None)
-    settling.finish()
+    settling.finish(20)
     settling.later(0.0, done.set)
     assert done.wait(GUARD)
 
@@ -59,7 +59,7 @@ def test_finish_waits_for_the_job_that_runs() -> None:
     settling.later(0.0, job)
     assert begun.wait(GUARD)
     seen: list[bool] = []
-    finishing = threading.Thread(target=lambda: (settling.finish(), seen.append(ended.is_set())))
+    finishing = threading.Thread(target=lambda: (settling.finish(20), seen.append(ended.is_set())))
     finishing.start()
     finishing.join(0.05)
     may_end.set()
@@ -78,5 +78,15 @@ def test_where_no_thread_starts_the_job_is_kept(monkeypatch: pytest.MonkeyPatch)
         patch.setattr(threading.Thread, "start", refused)
         with pytest.raises(RuntimeError):
             settling.later(0.0, lambda: ran.append("kept"))
-    settling.finish()
+    settling.finish(20)
     assert ran == ["kept"]
+
+
+def test_what_there_is_no_time_for_is_counted() -> None:
+    settling, ran = Settling(), []
+    for number in range(3):
+        settling.later(1_000, lambda number=number: ran.append(number))
+    assert settling.pending
+    assert settling.finish(0) == 3
+    assert not ran
+    assert not settling.pending

@@ -72,6 +72,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """End the listener and close the connections of this process. The next request starts both again."""
+        self._settle()
         thread, shared = self._end(), self._engine.shared
         if shared is not None:
             # Ends the wait on the bus too.
@@ -84,6 +85,8 @@ class Lifecycle:
 
     async def astop(self) -> None:
         """`stop` from an event loop, whose own connections are closed on return."""
+        if self._settling.pending:
+            await asyncio.to_thread(self._settle)
         thread, shared = self._end(), self._engine.shared
         if shared is not None:
             await shared.aclose()
@@ -95,8 +98,12 @@ class Lifecycle:
                     await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
                     await shared.aclose()
 
+    def _settle(self) -> None:
+        left = self._settling.finish(self._engine.settings.purge_timeout)
+        if left:
+            self._engine.complaints.swallow("purge not repeated", f"no time was left at the end for {left}")
+
     def _end(self) -> threading.Thread | None:
-        self._settling.finish()
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopping.set()
