@@ -62,7 +62,7 @@ simulate: $(STAMP) ## Try 100,000 random histories of a fleet; ARGS="--seeds 100
 	$(BIN)/python -m tests.simulator $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## Break real processes at random and look for stale answers, e.g. ARGS="--faults 1000 --reads 1500 --purges 20"
+chaos: $(STAMP) ## Break real processes at random and look for stale answers, ARGS="--faults 1000", "--plant NAME", "--help"
 	$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: test-faults

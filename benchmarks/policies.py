@@ -39,7 +39,7 @@ class LRU:
 
     def ask(self, key: int, size: int) -> bool:
         if key in self.cache:
-            self.cache[key]  # noqa: B018 - reading is what moves it to the front
+            self.cache[key]
             return True
         if size <= self.cache.maxsize:
             self.cache[key] = size

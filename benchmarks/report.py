@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from benchmarks.cases import Comparison
+from benchmarks.figures import Figure, rows
 from benchmarks.measure import ratio
 
 _LIBRARIES = ("cachetools", "flask", "http-sf", "msgspec", "redis", "hiredis", "starlette", "tiercache")
@@ -80,7 +81,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
     return "\n".join([text[0], "-" * sum([*widths, 2 * len(widths) - 2]), *text[1:]])
 
 
-def write_json(path: Path, comparisons: Iterable[Comparison], **run: object) -> None:
+def write_json(path: Path, comparisons: Iterable[Comparison], costs: Sequence[Figure], **run: object) -> None:
     installed = {found.name.lower() for found in importlib.metadata.distributions()}
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES if name in installed}
     document = {
@@ -94,6 +95,7 @@ def write_json(path: Path, comparisons: Iterable[Comparison], **run: object) -> 
             "versions": versions,
         },
         "rows": [{name: getattr(found, name) for name in Row.__slots__} for found in map(row, comparisons)],
+        "figures": rows(costs),
     }
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -1,18 +1,35 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what every test has to keep to."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Binary, RedisServer, available_servers
+from tiercache.engine import lifecycle
 
 _REDIS = available_servers()
+_FAREWELL = 5.0
+"""Seconds that a listener which was told to stop may take; those that were not are told so and count at once."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """No test leaves a listener behind: it would look for its stopped server through all the tests that follow."""
+    yield
+    left = [one for one in list(lifecycle._living) if one.running]
+    for one in left:
+        one.stop()
+    assert not left, "a cache with a shared tier was not closed: its listener was still running"
+    for thread in threading.enumerate():
+        if thread.name == "tiercache-listener":
+            thread.join(_FAREWELL)
+            assert not thread.is_alive(), "a listener goes on although its cache was closed"
 
 
 @pytest.fixture(scope="session", params=_REDIS or [None], ids=[binary.version for binary in _REDIS] or ["none"])

@@ -300,10 +300,12 @@ async def test_the_write_to_l2_holds_neither_client_nor_followers_up(redis_serve
 
     store.aset = slow_aset
     wrapped = cache.asgi(App(b"a"))
-    leader = Visit(wrapped)
-    await leader.has(3)
-    assert leader.messages[-1].get("more_body", False) is False
-    assert (await visit(wrapped)).body == b"a"
-    release.set()
-    await leader.done()
-    await cache.aclose()
+    try:
+        leader = Visit(wrapped)
+        await leader.has(3)
+        assert leader.messages[-1].get("more_body", False) is False
+        assert (await visit(wrapped)).body == b"a"
+        release.set()
+        await leader.done()
+    finally:
+        await cache.aclose()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import invalidation_reads
 from benchmarks.cases import ABSENT, HIT, Comparison, expect
+from benchmarks.figures import Figure, markdown, quantile
 from benchmarks.measure import Case, ratio, run
 from benchmarks.report import row, table
 
@@ -22,13 +25,83 @@ def case(name: str, *samples: float) -> Case:
 
 def test_a_whole_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
-    assert benchmarks.main(["--rounds", "1", "--batch-ms", "0.01", "--json", str(results)]) == 0
+    assert benchmarks.main(["--only", "requests", "--rounds", "1", "--batch-ms", "0.01", "--json", str(results)]) == 0
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
     sections = {found["section"] for found in rows}
     assert sections == {"ASGI hit in L1", "WSGI hit in L1", "Not cached", "ASGI hit in L2", "WSGI hit in L2"}
     assert all(found["ratio"] > 0 for found in rows)
     printed = capsys.readouterr().out
     assert all(found["case"] in printed and found["base"] in printed for found in rows)
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What invalidation costs, section and line -> what was found, for small amounts."""
+    results = tmp_path_factory.mktemp("costs") / "results.json"
+    assert benchmarks.main(["--only", "invalidation", "--quick", "--json", str(results)]) == 0
+    rows = json.loads(results.read_text(encoding="utf-8"))["figures"]
+    return {f"{found['section'].split(',')[0]}: {found['what']}": found for found in rows}
+
+
+@pytest.mark.parametrize(
+    ("what", "count"),
+    [
+        ("Round trips: hit in L1, commands", 0),
+        ("Round trips: hit in L2, commands", 1),
+        ("Round trips: purge of 1 tag, scripts", 1),
+        ("Round trips: purge of 1,000 tags, scripts", 1),
+        ("Round trips: purge of 1,001 tags, scripts", 2),
+        ("Round trips: purge of 10,000 tags, scripts", 10),
+        ("Sync: scripts", 1),
+        ("Memory: after purges of 12,000 tags, kept in Redis", 4_000),
+    ],
+)
+def test_what_invalidation_sends_and_keeps(costs: dict[str, Any], what: str, count: int) -> None:
+    assert costs[what]["value"] == count
+
+
+def test_the_mirror_is_bounded_too(costs: dict[str, Any]) -> None:
+    found = costs["Memory: after purges of 12,000 tags, most in the mirror"]
+    assert 4_000 <= found["value"] <= found["at_most"] == 9_000
+    assert costs["Memory: hard purge in the mirror, per tag"]["held"]
+    assert costs["Memory: soft purge in Redis, per tag"]["held"]
+
+
+def test_every_part_of_invalidation_is_measured(costs: dict[str, Any]) -> None:
+    sections = {found["section"] for found in costs.values()}
+    assert sections == {
+        invalidation_reads.SECTION,
+        "Round trips",
+        "Sync, per process and third of the staleness bound",
+        "Memory",
+        "Attaching to a ledger of 4,000 tags",
+        "Flood of purges of 1 tag each, in one process that hears them",
+        "Flood of purges of 1,000 tags each, in one process that hears them",
+        "Delivery to all of 2 other processes",
+        "Barrier with 2 other processes",
+    }
+    assert all(found["value"] > 0 for found in costs.values() if found["unit"] in ("times", "µs", "ms", "s", "bytes"))
+
+
+def test_figures_as_a_table() -> None:
+    lines = markdown(
+        [
+            Figure("one", "kept", 1_234.0, "tags", at_most=2_000),
+            Figure("one", "slow", 1.23456, "times", "3 µs", at_most=1),
+            Figure("two", "told", 12.34),
+        ]
+    ).splitlines()
+    assert lines[2:] == [
+        "| **one** | | | |",
+        "| kept | 1,234 tags |  | 2,000 |",
+        "| slow | 1.23 times | 3 µs | 1, **missed** |",
+        "| **two** | | | |",
+        "| told | 12.3 |  |  |",
+    ]
+
+
+def test_quantiles() -> None:
+    assert [quantile([3.0, 1.0, 2.0, 4.0], share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 3, 4, 4]
 
 
 def test_a_ratio_is_taken_within_the_rounds() -> None:

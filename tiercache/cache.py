@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Never, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack
 
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
@@ -23,6 +23,9 @@ from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
 from tiercache.wsgi_fills import WSGIApp
 
+if TYPE_CHECKING:
+    from tiercache.tiers.redis_credentials import CredentialProvider
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -34,17 +37,25 @@ class TierCache:
 
     Args:
         url: the shared tier, e.g. `redis://localhost:6379/0`; None for this process alone.
+        credentials: asked for user and password at each new connection, in place of those in the URL, as redis-py's
+            credential providers are.
         settings: see `tiercache.config`; durations are seconds, a `timedelta` or text such as `"5s"`.
 
     Raises:
         ConfigError: a setting that cannot work, named in the message.
     """
 
-    def __init__(self, url: str | None = None, **settings: Unpack[CacheSettings]) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        credentials: CredentialProvider | None = None,
+        **settings: Unpack[CacheSettings],
+    ) -> None:
         self.settings = Settings(url=url, **settings)
         self.routes = RouteTable()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
-        self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings), size_of)
+        self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings, credentials), size_of)
         self._lifecycle = Lifecycle(self._engine)
 
     # -- what is cached ----------------------------------------------------------------------------------------------
@@ -152,9 +163,11 @@ class TierCache:
         return self._engine.stats.snapshot()
 
 
-def _shared_tier(settings: Settings) -> SharedStore | None:
+def _shared_tier(settings: Settings, credentials: CredentialProvider | None) -> SharedStore | None:
     if settings.url is None:
+        if credentials is not None:
+            raise ConfigError("TierCache: credentials", type(credentials), "a url beside them, or none of the two")
         return None
     from tiercache.tiers.redis import RedisTier
 
-    return RedisTier(settings.url, settings.namespace, pool_size=settings.pool_size)
+    return RedisTier(settings.url, settings.namespace, credentials=credentials, pool_size=settings.pool_size)

@@ -72,7 +72,7 @@ class SentinelSetup(_Servers):
     service = "shop"
 
     def __init__(
-        self, binary: Binary | None = None, *, replicas: int = 2, down_after_ms: int = 500, **options: Any
+        self, binary: Binary | None = None, *, replicas: int = 2, down_after_ms: int = 800, **options: Any
     ) -> None:
         self._binary = binary
         self._options = options
@@ -102,6 +102,11 @@ class SentinelSetup(_Servers):
             self._add(self.sentinels, self._sentinel(primary.port))
         eventually(lambda: all(self._complete(sentinel) for sentinel in self.sentinels), "the sentinels are complete")
         return self
+
+    def notice_after(self, milliseconds: int) -> None:
+        """From now on, how long the primary may be silent. Short times end in needless failovers on a busy machine."""
+        for sentinel in self.sentinels:
+            sentinel.expect("SENTINEL", "SET", self.service, "down-after-milliseconds", str(milliseconds))
 
     def _add(self, to: list[RedisServer], server: RedisServer) -> RedisServer:
         self.servers.append(server)
@@ -175,7 +180,7 @@ class ClusterSetup(_Servers):
     """
 
     def __init__(
-        self, binary: Binary | None = None, *, masters: int = 3, node_timeout_ms: int = 1_000, **options: Any
+        self, binary: Binary | None = None, *, masters: int = 3, node_timeout_ms: int = 1_500, **options: Any
     ) -> None:
         self._binary = binary
         self._masters = masters
@@ -224,11 +229,20 @@ class ClusterSetup(_Servers):
                 server.start()
         eventually(self._agrees, "the Cluster agrees with itself")
 
+    def notice_after(self, milliseconds: int) -> None:
+        """From now on, how long a node may be silent. Short times end in needless failovers on a busy machine."""
+        for server in self.servers:
+            server.expect("CONFIG", "SET", "cluster-node-timeout", str(milliseconds))
+
+    @property
+    def masters(self) -> list[RedisServer]:
+        """Those that are masters now and run."""
+        return [server for server in self.servers if server.running and server.info("replication")["role"] == "master"]
+
     def empty(self) -> None:
         """Remove all that is stored, on every master."""
-        for server in self.servers:
-            if server.running and server.info("replication")["role"] == "master":
-                server.expect("FLUSHALL")
+        for server in self.masters:
+            server.expect("FLUSHALL")
 
     def _agrees(self) -> bool:
         links = [server.info("replication").get("master_link_status") for server in self.servers]

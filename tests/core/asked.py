@@ -34,6 +34,7 @@ class Asked(Request):
         self.special = frozenset(fields or {}) if special is None else special
         self.route = Route.parse(template, settings)
         self.bypass = self.conditional = ""
+        self.isolated = False
         self.credential = credential
         self.trusted = ()
         self.directives = None

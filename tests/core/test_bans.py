@@ -225,6 +225,38 @@ class TestBans:
         bans.add(rule, 7)
         assert bans.last("/ab") == 7
 
+    @pytest.mark.parametrize("rule", ["p:/a", "g:/a*"])
+    def test_what_is_no_newer_than_asked_for_does_not_count(self, rule: str) -> None:
+        bans = Bans()
+        bans.add(rule, 4)
+        assert [bans.last("/ab", above) for above in (-1, 3, 4, 9)] == [4, 4, 4, 9]
+
+    def test_globs_that_begin_otherwise_are_not_even_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiled: list[str] = []
+
+        def compiling(glob: str) -> Any:
+            compiled.append(glob)
+            return glob_pattern(glob)
+
+        monkeypatch.setattr(bans_module, "glob_pattern", compiling)
+        bans = Bans()
+        for number, rule in enumerate(("g:/a/1/*", "g:/a/2/*", "g:/a/*/x", "g:**.js", "g:/a/2/**x"), 1):
+            bans.add(rule, number)
+        assert bans.last("/a/2/y") == 2
+        assert bans.last("/a/2/y") == 2
+        assert sorted(compiled) == sorted(["**.js", "/a/*/x", "/a/2/**x", "/a/2/*"])
+        assert bans.last("/a/2/y", 5) == 5
+
+    def test_globs_of_one_beginning_are_kept_apart(self) -> None:
+        bans = Bans()
+        bans.add("g:/a/*", 1)
+        bans.add("g:/a/*.js", 2)
+        bans.discard("g:/a/*.js")
+        bans.discard("g:/a/*.js")
+        assert bans.last("/a/x.js") == 1
+        bans.discard("g:/a/*")
+        assert (bans.last("/a/x.js"), bool(bans)) == (-1, False)
+
     def test_a_kind_that_is_not_known_covers_everything(self) -> None:
         bans = Bans()
         bans.add("z:/x", 4)
@@ -298,12 +330,13 @@ class TestTooManyGlobs:
         bans.add("g:/b/*", 3)
 
         class Path(str):
-            """Adds one more glob as soon as somebody compares it with the prefixes."""
+            """Adds one more glob as soon as somebody compares it with the prefixes, `/z` and the like."""
 
             __slots__ = ()
 
             def __getitem__(self, item: Any) -> str:
-                bans.add("g:/c/*", 4)
+                if item.stop == len("/z"):
+                    bans.add("g:/c/*", 4)
                 return str.__getitem__(self, item)
 
         assert bans.last(Path("/a/x")) == 2

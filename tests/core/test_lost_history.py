@@ -128,3 +128,12 @@ def test_what_was_filled_before_there_was_any_history_is_dead() -> None:
     assert ledger.alive(own)
     lose(ledger)
     assert not ledger.alive(own)
+
+
+def test_histories_do_not_pile_up() -> None:
+    ledger = attached()
+    lose(ledger)
+    lose(ledger, epoch="G", sent=120.0)
+    before = ledger._view.before
+    assert before is not None
+    assert before.before is None

@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 
+from tests.asgi_client import scope_for
 from tiercache import ConfigError, PurgeError, PurgeReceipt, TierCache
+from tiercache.asgi import ASGIRequest
+from tiercache.core.keys import bucket_of
+from tiercache.core.records import is_text
 from tiercache.core.routes import Route, RouteTable
+from tiercache.engine.flows import changed_by
 from tiercache.engine.purging import purge_for
 
 ROUTES = RouteTable([Route("/products/{id}"), Route("/dashboard")])
@@ -37,6 +42,7 @@ def test_what_a_purge_names(named: dict[str, Any], members: list[str]) -> None:
         ({"prefix": "/products/"}, ("b:p:/products/",), False),
         ({"glob": ["/a/*", "**.json"], "tags": "x"}, ("h:t:x", "b:g:/a/*", "b:g:**.json"), False),
         ({"tags": "a", "urls": "/x", "soft": True}, ("s:t:a", "s:p:/x"), False),
+        ({"prefix": "/caf%C3%A9"}, ("b:p:/caf%C3%A9", "b:p:/café"), False),
         ({"everything": True}, (), True),
         ({"everything": True, "tags": "a"}, (), True),
         ({"everything": True, "soft": True}, ("s:*",), False),
@@ -58,6 +64,9 @@ def test_a_path_is_meant_encoded_or_not() -> None:
         ({"tags": []}, "purge"),
         ({"tags": [""]}, "purge: tags"),
         ({"tags": [7]}, "purge: tags"),
+        ({"tags": "\udce9"}, "purge: tags"),
+        ({"urls": "/\udce9"}, "purge: urls"),
+        ({"glob": "/\udce9*"}, "purge: glob"),
         ({"urls": "products/1"}, "purge: urls"),
         ({"urls": "/products/1?x=1"}, "purge: urls"),
         ({"urls": "ftp://shop.example/a"}, "purge: urls"),
@@ -76,6 +85,20 @@ def test_what_is_refused(named: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError) as raised:
         purge_for(ROUTES, named)  # type: ignore[arg-type]
     assert raised.value.setting == setting
+
+
+def test_what_is_no_text_does_not_get_into_the_queue() -> None:
+    """The ledger could never take it, nor what would be replayed together with it."""
+    cache = TierCache()
+    cache.route("/p/{id}", ttl="10m", invalidates=["x:{id}", "all"])
+    scope = scope_for("/p/", "POST")
+    engine = cache._engine
+    request = ASGIRequest({**scope, "path": "/p/\udce9"}, engine.rules.watched, engine.prefix)
+    engine.hit(request)
+    changed = changed_by(engine, request, ())
+    assert "h:t:all" in changed
+    assert "h:" + bucket_of(request.path) in changed
+    assert all(is_text(member) for member in changed)
 
 
 async def test_a_purge_that_would_block_the_loop_names_the_other() -> None:

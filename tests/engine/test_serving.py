@@ -176,3 +176,11 @@ def test_what_the_app_sends_leaves_as_it_came_but_for_what_l0_is_told(presenter:
 def test_every_reason_to_pass_by_has_its_line(presenter: Presenter) -> None:
     assert presenter.bypassing("method") == (b"cache-status", b"tiercache; fwd=method")
     assert presenter.bypassing("cookie") == (b"cache-status", b"tiercache; fwd=bypass; detail=cookie")
+
+
+def test_what_is_served_past_trust_says_so_however_it_was_found(presenter: Presenter) -> None:
+    request = asked()
+    request.isolated = True
+    for tier, said in (("l1", b"isolated"), ("l2", b"l2"), ("slow", b"slow")):
+        reply = presenter.answer(Answer(entry(), tier), request, 142.0)
+        assert dict(reply.headers)[b"cache-status"].endswith(b"; detail=" + said)

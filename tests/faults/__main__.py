@@ -67,8 +67,15 @@ class Checker:
         names = [fault.name for fault in FAULTS.values() if self.kind in fault.on]
         names = [name for name in names if name in (self.args.only or names)]
         await asyncio.sleep(QUIET)
-        for number, fault in enumerate(schedule(self.rng, self.count, names), 1):
-            if self._over():
+        reads, purges = self.tally.reads.total(), self.tally.purges.total()
+        share = self.count / self.args.faults
+        for number, fault in enumerate(schedule(self.rng, names), 1):
+            done = (
+                number > self.count
+                and self.tally.reads.total() - reads >= share * self.args.least_reads
+                and self.tally.purges.total() - purges >= share * self.args.least_purges
+            )
+            if done or self._over():
                 return
             violations = self.tally.violations.copy()
             before = await readers.kept()
@@ -89,8 +96,7 @@ class Checker:
             if split:
                 self.tally.excuse(violations, split)
             if number % 10 == 0:
-                reads, purges = self.tally.reads.total(), self.tally.purges.total()
-                self.tally.say(f"{number} faults, {reads:,} reads, {purges:,} purges")
+                self.tally.say(self.tally.so_far())
             await asyncio.sleep(self.args.calm)
 
     def _over(self) -> bool:
@@ -151,6 +157,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=0, help="begin no fault after so many; 0: no limit")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--least-reads", type=int, default=0, help="go on with faults until there are so many")
+    parser.add_argument("--least-purges", type=int, default=0, help="likewise")
     parser.add_argument("--reads", type=float, default=600, help="a second, of all readers")
     parser.add_argument("--purges", type=float, default=10, help="a second")
     parser.add_argument("--calm", type=float, default=0.3, help="seconds between two faults")

@@ -36,14 +36,11 @@ def fault(*, keeps: bool, on: tuple[str, ...] = ("single",)) -> Callable[[Callab
     return add
 
 
-def schedule(rng: random.Random, count: int, names: list[str]) -> Iterator[Fault]:
+def schedule(rng: random.Random, names: list[str]) -> Iterator[Fault]:
     """Every fault once in random order, again and again: few of many kinds say more than many of few."""
-    done = 0
-    while done < count:
-        batch = rng.sample(names, len(names))
-        for name in batch[: count - done]:
+    while True:
+        for name in rng.sample(names, len(names)):
             yield FAULTS[name]
-        done += len(batch)
 
 
 def some(fleet: SingleFleet, rng: random.Random) -> list[int]:
@@ -234,9 +231,9 @@ def subscribers_killed(fleet: SingleFleet, rng: random.Random) -> Steps:
 def bus_loses_messages(fleet: SingleFleet, rng: random.Random) -> Steps:
     """As a server does whose buffer for a slow subscriber is full, but without the end of the connection."""
     lanes = some(fleet, rng)
-    for _ in range(rng.randrange(3, 12)):
+    for _ in range(rng.randrange(4, 10)):
         fleet.proxy.rule(lanes, "lose", way="down", only="bus")
-        yield rng.uniform(0, 0.3)
+        yield rng.uniform(0.1, 0.6)
         fleet.proxy.heal(lanes)
         yield rng.uniform(0, 0.2)
 

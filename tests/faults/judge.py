@@ -95,6 +95,8 @@ class Finding:
 
     staleness: float = 0.0
     """Seconds from the return of the first purge that it is older than to the sending: it was at least as stale."""
+    softly: float = 0.0
+    """The same for purges that let it go out stale for a while."""
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -134,7 +136,10 @@ class Judge:
             stale = read.sent - start
             if stale <= 0:
                 continue
-            finding.staleness = max(finding.staleness, stale)
+            if purge.soft and self._terms[read.key[1]].stale_for:
+                finding.softly = max(finding.softly, stale)
+            else:
+                finding.staleness = max(finding.staleness, stale)
             if stale > limit:
                 text = f"{stale:.4f} s after {purge} (limit {limit} s): {read}"
                 finding.verdicts.append(Verdict(kind, text, stale - limit))

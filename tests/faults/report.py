@@ -80,6 +80,9 @@ class Tally:
         sys.stdout.write(line)
         sys.stdout.flush()
 
+    def so_far(self) -> str:
+        return f"{self.faults.total()} faults, {self.reads.total():,} reads, {self.purges.total():,} purges"
+
     def note(self, text: str) -> None:
         with self._log.open("a") as log:
             log.write(f"{time.monotonic():.4f} {text}\n")
@@ -91,6 +94,8 @@ class Tally:
             self.stale[read.tier].add(finding.staleness)
             if self.calm_since_start:
                 self.calm[read.tier].add(finding.staleness)
+        if finding.softly > 0:
+            self.stale[f"{read.tier}, purged softly"].add(finding.softly)
 
     def error(self, app: str, text: str) -> None:
         self.errors[app] += 1
@@ -170,7 +175,7 @@ def markdown(figures: dict[str, Any]) -> str:
     lines.append(f"| violations | {sum(figures['violations'].values()):,} {figures['violations'] or ''} |")
     lines += ["", f"Staleness of stale answers in seconds, with D = {figures['bound']:g} s:", ""]
     lines += ["| tier | during | answers | p50 | p99 | worst |", "|---|---|---|---|---|---|"]
-    for when, name in (("all", "staleness by tier"), ("calm", "staleness in calm")):
+    for when, name in (("the whole run", "staleness by tier"), ("the time before any fault", "staleness in calm")):
         for tier, row in figures[name].items():
             numbers = f"{row['count']:,} | {row['p50']:.3f} | {row['p99']:.3f} | {row['worst']:.3f}"
             lines.append(f"| {tier} | {when} | {numbers} |")

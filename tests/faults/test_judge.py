@@ -96,6 +96,10 @@ def test_a_soft_purge_leaves_the_time_of_stale_while_revalidate() -> None:
     judge = judge_with("w", soft=True)
     assert kinds(judge, read("w", 14.99)) == []
     assert kinds(judge, read("w", 15.01)) == ["bounded"]
+    finding = judge.read(read("w", 13.9))
+    assert (finding.staleness, finding.softly) == (0.0, pytest.approx(1.9))
+    finding = judge_with("b", soft=True).read(read("b", 12.9))
+    assert (finding.staleness, finding.softly) == (pytest.approx(0.9), 0.0)
     assert kinds(judge, read("w", 13.9, worker=ASKED)) == []
     assert kinds(judge, read("w", 14.1, worker=ASKED)) == ["served by the process that purged"]
 

@@ -502,11 +502,13 @@ def test_rules_match_the_whole_path_of_a_mounted_app() -> None:
 # -- Redis -----------------------------------------------------------------------------------------------------------
 
 
-def _two(url: str, namespace: str, *names: str) -> list[Flask]:
+def _two(url: str, namespace: str, *apps_by_name: str) -> list[Flask]:
     routes = {"/p/{id}": {"ttl": "10m", "tags": ["product:{id}"]}}
     apps = []
-    for name in names:
-        app = application(TIERCACHE_URL=url, TIERCACHE_NAMESPACE=namespace, TIERCACHE_APP=name, TIERCACHE_ROUTES=routes)
+    for name in apps_by_name:
+        # A budget that no busy machine exceeds.
+        names = {"TIERCACHE_NAMESPACE": namespace, "TIERCACHE_APP": name, "TIERCACHE_L2_BUDGET": "20s"}
+        app = application(TIERCACHE_URL=url, TIERCACHE_ROUTES=routes, **names)
         FlaskTierCache(app)
         apps.append(app)
     return apps

@@ -357,7 +357,14 @@ class ASGIFace(Face):
         await self.app(scope, receive, send)
         assert ended, "the response has no end"
 
+    async def _refreshes(self) -> None:
+        """A refresh may have been seen in L1 while its write to L2 is still under way."""
+        tasks = [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "ASGIFills._refresh"]  # type: ignore[union-attr]
+        if tasks:
+            await asyncio.wait(tasks, timeout=GUARD)
+
     def close(self) -> None:
+        self.run(self._refreshes())
         self.run(self.cache.aclose())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(GUARD)

@@ -193,10 +193,7 @@ def purge(process: Process, record: Purge, named: purging.Purge, client: Client 
             seen["barriers"] += 1
             seen["isolated named"] += bool(receipt.isolated)
             record.barrier = world.now
-            record.isolated = frozenset(receipt.isolated)
-            rows = process.fleet.redis.rows
-            # Who was not told of anybody, not even of itself, had no answer in time.
-            record.known = frozenset(rows.rows if rows is not None and receipt.acknowledged else ())
+            record.acknowledged = frozenset(receipt.acknowledged)
     process.told[record] = world.now
     if noted is not None and client is not None:
         told = dict(session.lines(process.engine, noted, secure=False))

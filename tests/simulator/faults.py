@@ -11,7 +11,16 @@ from tests.simulator.world import Dice
 # Processes
 
 
+def freeze(fleet: Fleet, process: Process, dice: Dice) -> None:
+    _stand_still(fleet, process, dice.between(1.3, 2.0))
+
+
 def pause(fleet: Fleet, process: Process, dice: Dice) -> None:
+    _stand_still(fleet, process, dice.pick((0.02, 0.3, 0.9, 1.2, 3.0)) * dice.between(0.5, 1.5))
+
+
+def _stand_still(fleet: Fleet, process: Process, seconds: float) -> None:
+    """`SIGSTOP`, or a virtual machine that is moved: its clock goes on."""
     if process.paused:
         return
     fleet.world.seen["paused"] += 1
@@ -24,7 +33,7 @@ def pause(fleet: Fleet, process: Process, dice: Dice) -> None:
             fleet.look()
             process.resume()
 
-    fleet.world.after(dice.pick((0.02, 0.3, 0.9, 1.2, 3.0)) * dice.between(0.5, 1.5), thaw)
+    fleet.world.after(seconds, thaw)
 
 
 def crash(fleet: Fleet, process: Process, dice: Dice) -> None:
@@ -259,4 +268,4 @@ FAULTS = {
     "roll back": roll_back,
 }
 ACTIONS.update(FAULTS)
-ACTIONS.update({"lose ledger": lose_ledger, "lose members": lose_members, "drag": drag})
+ACTIONS.update({"lose ledger": lose_ledger, "lose members": lose_members, "drag": drag, "freeze": freeze})

@@ -193,6 +193,16 @@ class Fleet:
     def purge_soft(self, process: Process, dice: Dice) -> None:
         self.purge_hard(process, dice, soft=True)
 
+    def read_session(self, process: Process, dice: Dice) -> None:
+        client = dice.pick(self.clients)
+        process.spawn(clients.visit(process, clients.SESSION_PAGE, dice, client), dice, "visit")
+
+    def purge_session(self, process: Process, dice: Dice) -> None:
+        client, paths = dice.pick(self.clients), (clients.SESSION_PAGE.path,)
+        record = Purge(process.name, self.world.now, tags=(), paths=paths, everything=False, soft=False)
+        named = purging.purge_for(self.routes, {"urls": list(paths)})
+        process.spawn(clients.purge(process, record, named, client), dice, "purge")
+
     def barrier(self, process: Process, dice: Dice) -> None:
         tags = (dice.pick(TAGS), dice.pick(TAGS))
         self._commit(process, dice, {"tags": tags, "wait": True}, tags=tags, paths=(), everything=False, soft=False)
@@ -250,6 +260,8 @@ ACTIONS: dict[str, Callable[[Fleet, Process, Dice], None]] = {
     "read strong": Fleet.read_strong,
     "look": Fleet.look,
     "purge strong": Fleet.purge_strong,
+    "read session": Fleet.read_session,
+    "purge session": Fleet.purge_session,
     "purge hard": Fleet.purge_hard,
     "purge soft": Fleet.purge_soft,
     "barrier": Fleet.barrier,

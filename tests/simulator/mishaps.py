@@ -123,6 +123,37 @@ def long_fill(script: _Script) -> None:
         script.add(after, "look", 0)
 
 
+def long_sleep(script: _Script) -> None:
+    """A process stands still for longer than trust lasts, while others purge."""
+    for _ in range(4):
+        script.add(0.0, "read", script.one)
+    script.add(0.3, "freeze", script.one)
+    for _ in range(2):
+        script.add(0.5, "purge hard", script.other)
+
+
+def session(script: _Script) -> None:
+    """A client purges in one place and asks at once in another, which has not heard of it."""
+    luck = script.dice.under(1 << 40)
+    for _ in range(2):
+        script.add(0.0, "read session", script.one)
+    script.add(0.25, script.dice.pick(("deafen", "drag", "slow")), script.one)
+    script.actions.append(Action(script.at + 0.4, "purge session", script.other, luck))
+    for after in (0.402, 0.41, 0.42, 0.45, 0.5):
+        script.actions.append(Action(script.at + after, "read session", script.one, luck))
+
+
+def writers(script: _Script) -> None:
+    """Several write one value, slowly, while the ledger is trimmed or lost."""
+    luck = script.dice.under(1 << 40)
+    for number in range(3):
+        script.actions.append(Action(script.at + 0.1 * script.dice.roll(), "write value", number, luck))
+    for _ in range(3):
+        script.add(0.1 + 0.6 * script.dice.roll(), script.dice.pick(("purge", "purge", "lose ledger")), script.one)
+    for number in range(8):
+        script.actions.append(Action(script.at + 0.6 + 0.15 * number, "read value", number, luck))
+
+
 MISHAPS: tuple[Mishap, ...] = (
     lost_history,
     new_epoch,
@@ -132,6 +163,9 @@ MISHAPS: tuple[Mishap, ...] = (
     soft_after_hard,
     late_joiner,
     long_fill,
+    long_sleep,
+    session,
+    writers,
 )
 
 

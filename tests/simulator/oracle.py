@@ -41,12 +41,11 @@ class Purge:
     """One purge as its caller knows it."""
 
     __slots__ = (
+        "acknowledged",
         "barrier",
         "by",
         "everything",
         "invoked",
-        "isolated",
-        "known",
         "members",
         "paths",
         "returned",
@@ -71,10 +70,8 @@ class Purge:
         """When the shared tier had confirmed it: to the caller, or later to the queue."""
         self.barrier: float | None = None
         """When the caller was told that the fleet has it."""
-        self.isolated: frozenset[str] = frozenset()
-        """Who may still serve what it has filled itself, as the caller was told."""
-        self.known: frozenset[str] = frozenset()
-        """Who had a row in the table of processes then: nobody else can be named."""
+        self.acknowledged: frozenset[str] = frozenset()
+        """Who has told that it applies it, as far as the caller knows."""
 
     def covers(self, call: Call) -> bool:
         return self.everything or call.page.path in self.paths or not self.tags.isdisjoint(call.tags)
@@ -178,7 +175,8 @@ class Oracle:
             raise self._wrong(process, call, purge, how, "has purged that itself")
         if own and page.consistency == "session":
             raise self._wrong(process, call, purge, how, "has been asked by the session that purged it")
-        if returned is None:
+        if returned is None or lost:
+            # With `on_lost_history="stale"` what the lost history may have held against it is let go, by choice.
             return
         late = now - returned
         if page.consistency == "strong" and arrived > returned + ROUNDING:
@@ -186,13 +184,13 @@ class Oracle:
         if purge.barrier is not None and now > purge.barrier + ROUNDING:
             if trusted:
                 raise self._wrong(process, call, purge, how, "has trust after the barrier")
-            if process.engine.process_id in purge.known - purge.isolated:
-                raise self._wrong(process, call, purge, how, "was not named by the barrier")
-        if lost:
-            return
+            if process.engine.process_id in purge.acknowledged:
+                raise self._wrong(process, call, purge, how, "had acknowledged it")
         if trusted and not purge.soft and late > self.worst:
             self.worst = late
-        allowed = (BOUND if trusted else max(BOUND, page.isolated))
+        # Who has asked and had no answer is isolated. Who merely stood still has to ask first.
+        isolated = not trusted and process.unanswered >= process.engine.ledger.last_good_sync
+        allowed = max(BOUND, page.isolated) if isolated else BOUND
         if late > allowed + ROUNDING:
             raise self._wrong(process, call, purge, how, f"is {late:.3f} s late, where {allowed:.3f} s are allowed")
 

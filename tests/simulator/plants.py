@@ -16,7 +16,7 @@ from tests.simulator.redis_model import ModelRedis
 from tests.simulator.world import Leftover, Violation
 from tiercache.core.history import History
 from tiercache.core.ledger import Ledger
-from tiercache.engine import barrier, consistency, flows, opening
+from tiercache.engine import consistency, flows, opening, purging
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
 from tiercache.engine.recording import Recording
@@ -81,10 +81,14 @@ PLANTS = {
         Exchange, "_admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
     ),
     "the queue is dropped on reconnect": _one(
-        Engine, "sync_succeeded", "self.failing = False", "self.failing = False; self.ledger._bars.clear()"
+        Engine,
+        "sync_succeeded",
+        "self.failing = False",
+        "self.failing = False; self.ledger._bars.clear()",
+        focus=mishaps.new_epoch,
     ),
     "the barrier returns on an evicted table of processes": _one(
-        barrier,
+        purging,
         "wait_for_fleet",
         "if not trusting and page.time - page.since >= bound:",
         "if not trusting:",
@@ -120,16 +124,26 @@ PLANTS = {
     "followers take what their leader brings": _one(
         opening, "_open_shared", "and engine.usable(outcome, request)", "and True"
     ),
-    "a thawed process serves before it syncs": _one(Engine, "_isolated", "self.failing\n", "True\n"),
+    "a thawed process serves before it syncs": _one(
+        Engine, "_isolated", "self.failing\n", "True\n", focus=mishaps.long_sleep
+    ),
     "what others filled is served in isolation": _one(Ledger, "isolated_ok", "entry.mark >= 0 and", "True and"),
     "the mark of a session is not looked at": _one(
-        consistency, "reach", "if stamp is None or engine.ledger.reached(stamp):", "if True:"
+        consistency,
+        "reach",
+        "if stamp is None or engine.ledger.reached(stamp):",
+        "if True:",
+        focus=mishaps.session,
     ),
     "a write does not ask who has written meanwhile": _one(
         data, "may_store", "all(number <= noted.number for number in message.previous)", "True"
     ),
-    "a write does not look at the floor": _one(data, "may_store", "message.floor <= noted.number", "True"),
-    "a write does not compare epochs": _one(data, "may_store", "message.epoch == noted.epoch", "True"),
+    "a write does not look at the floor": _one(
+        data, "may_store", "message.floor <= noted.number", "True", focus=mishaps.writers
+    ),
+    "a write does not compare epochs": _one(
+        data, "may_store", "message.epoch == noted.epoch", "True", focus=mishaps.writers
+    ),
     "what is dead is validated": Plant(
         (
             Line(Exchange, "begin", "not self.engine.ledger.alive(self.stale)", "False"),
@@ -145,6 +159,18 @@ PLANTS = {
         focus=mishaps.barrier,
     ),
 }
+
+
+SLOW = frozenset(
+    {
+        "members do not merge by maximum",
+        "the queue is dropped on reconnect",
+        "bars are lifted by a reply of another epoch",
+        "a write does not look at the floor",
+        "a row tells of what has only been paged",
+    }
+)
+"""Those that take more than a few seconds to be noticed even so: left to `make simulate ARGS=--plants`."""
 
 
 @contextmanager

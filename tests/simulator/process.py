@@ -172,7 +172,7 @@ class Process:
         def unavailable() -> None:
             if kind == "sync" and turn == task.turn:
                 self.unanswered = self.clock()
-            task.fail(turn, _UNAVAILABLE)
+            task.fail(turn, TierUnavailable("no answer"))
 
         if link.loses(dice, link.request_loss):
             # A reset is noticed at once, a silence at the deadline.
@@ -251,7 +251,7 @@ class Process:
     def _hear(self, task: Task, effect: Any) -> None:
         subscription, turn, world = effect.subscription, task.turn, self.fleet.world
         if subscription.broken:
-            world.after(0.0, lambda: task.fail(turn, _UNAVAILABLE))
+            world.after(0.0, lambda: task.fail(turn, TierUnavailable("no answer")))
         elif subscription.queue:
             message = subscription.queue.pop(0)
             world.after(0.0, lambda: task.answer(turn, message))
@@ -288,7 +288,6 @@ class Process:
             self.fleet.world.after(seconds, lambda: task.answer(turn, None))
 
 
-_UNAVAILABLE = TierUnavailable("no answer")
 HANDLERS: dict[type, Callable[[Process, Task, Any], None]] = {
     effects.Fetch: Process._fetch,
     effects.Keep: Process._keep,

@@ -14,12 +14,15 @@ from tests.simulator.world import Violation
 
 EVENTS = {
     **dict.fromkeys(("served l1", "served l2", "served followed", "fills", "purges", "soft purges"), 1),
-    **dict.fromkeys(("barriers", "session purges", "settled", "kept", "dead", "served isolated", "refresh behind"), 1),
-    **dict.fromkeys(("unconfirmed", "cancelled", "replayed", "served outdated", "not modified", "app failed"), 5),
-    **dict.fromkeys(("message lost", "message repeated", "isolated named"), 5),
+    **dict.fromkeys(("writes", "written through", "written past others", "values from l1", "values from l2"), 5),
+    **dict.fromkeys(("interrupted", "barriers", "session purges", "kept", "dead", "served isolated"), 1),
+    **dict.fromkeys(("unconfirmed", "replayed", "served outdated", "not modified", "app failed"), 5),
+    **dict.fromkeys(("message lost", "message repeated", "isolated named", "settled"), 5),
     **dict.fromkeys(("paused", "crashed", "forked", "cut off", "one way", "slow", "deaf", "subscriber killed"), 20),
-    **dict.fromkeys(("redis stopped", "restarted", "failed over", "flushed", "full"), 20),
-    **dict.fromkeys(("ledger evicted", "members evicted", "values evicted", "rolled back", "served error"), 100),
+    **dict.fromkeys(("redis stopped", "restarted", "failed over", "flushed", "full", "cancelled"), 20),
+    **dict.fromkeys(("ledger evicted", "members evicted", "values evicted", "rolled back"), 100),
+    "refresh behind": 2,
+    "served error": 400,
 }
 """What has to happen at least once in so many histories on average."""
 FAULTS = (

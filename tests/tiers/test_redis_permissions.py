@@ -56,7 +56,7 @@ class ClusterPlace(Place):
     def on_its_way(self, key: str) -> None:
         slot = key_slot(key.encode())
         source = self._cluster.master_of(slot)
-        target = next(server for server in self.servers[:3] if server is not source)
+        target = next(server for server in self._cluster.masters if server is not source)
         self._cluster.begin_move(slot, target)
         self._moving = (source, target)
 

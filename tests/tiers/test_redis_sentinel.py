@@ -258,7 +258,9 @@ class TestRealSentinels:
         (message,) = tier.purge(["h:a"], False, soon())
         subscription = tier.listen(soon())
         home = tier._topology.home("")
-        sentinels.primary.kill()
+        primary = sentinels.primary
+        sentinels.notice_after(500)
+        primary.kill()
         with pytest.raises(TierUnavailable):
             subscription.wait(20)
         subscription.close()
@@ -277,6 +279,7 @@ class TestRealSentinels:
         assert heard is not None
         assert (heard.epoch, heard.number) == (page.epoch, sent.number)
 
+        sentinels.notice_after(30_000)
         # The old one comes back believing that it is a primary; nobody asks it.
         sentinels.restart_crashed()
         assert tier.sync(SyncRequest(page.epoch, sent.number, 0.0), "p", soon()).epoch == page.epoch

@@ -74,7 +74,7 @@ class History:
             if members.get(HARD + tag, 0) > number:
                 return True
         bans = self.bans
-        if bans and any(tag[:2] == "p:" and bans.last(tag[2:]) > number for tag in tags):
+        if bans and any(tag[:2] == "p:" and bans.last(tag[2:], number) > number for tag in tags):
             return True
         return number < self.floor
 

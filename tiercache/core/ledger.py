@@ -127,7 +127,7 @@ class Ledger:
         for tag in entry.tags:
             if mark < bars.get(HARD + tag, -1):
                 return True
-            if tag[:2] == "p:" and mark < self._bans.last(tag[2:]):
+            if tag[:2] == "p:" and mark < self._bans.last(tag[2:], mark):
                 return True
         if self._barred_at:
             for member in (SOFT_EVERYTHING, *[SOFT + tag for tag in entry.tags]):

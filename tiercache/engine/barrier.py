@@ -42,7 +42,12 @@ def wait_for_fleet(engine: Engine, message: Message) -> Flow[Fleet]:
         if page is not None and page.rows is not None:
             bound = max(bound, *[row.bound for row in page.rows]) if page.rows else bound
             mine = engine.process_id
-            heard = {row.process_id for row in page.rows if row.process_id == mine or _reached(row, message, page)}
+            lost_counts = not ledger.keep_lost
+            heard = {
+                row.process_id
+                for row in page.rows
+                if row.process_id == mine or _reached(row, message, page, lost_counts=lost_counts)
+            }
             silent = [row for row in page.rows if row.process_id not in heard]
             fleet = Fleet(tuple(sorted(heard)), tuple(sorted(row.process_id for row in silent)))
             trusting = any(page.time < row.time + row.bound for row in silent)
@@ -55,8 +60,10 @@ def wait_for_fleet(engine: Engine, message: Message) -> Flow[Fleet]:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _reached(row: Row, message: Message, page: SyncPage) -> bool:
+def _reached(row: Row, message: Message, page: SyncPage, *, lost_counts: bool) -> bool:
     if row.epoch != page.epoch:
         return False
-    # In a history begun after the purge whatever is older is dead anyway.
-    return page.epoch != message.epoch or row.number >= message.number
+    if page.epoch != message.epoch:
+        # In a history begun after the purge whatever is older is dead anyway, unless it may still be used as stale.
+        return lost_counts
+    return row.number >= message.number

@@ -23,6 +23,7 @@ def reach(engine: Engine, request: Request) -> Flow[bool]:
     """Learn what the rule of this request asks for. False: it cannot be had now, and the store must not answer."""
     if engine.shared is None or request.current:
         return True
+    stamp = None
     if request.route.policy.consistency != STRONG:
         stamp = session.asked(engine, request)
         if stamp is None or engine.ledger.reached(stamp):
@@ -33,7 +34,11 @@ def reach(engine: Engine, request: Request) -> Flow[bool]:
     # One who looks is enough while the shared tier does not answer, and the listener does.
     if engine.failing:
         return False
-    request.current = yield from _sync_from_now(engine, time.monotonic() + engine.settings.strong_wait)
+    good = yield from _sync_from_now(engine, time.monotonic() + engine.settings.strong_wait)
+    # A ledger that lacks what this client has been told of has lost its end without anybody noticing.
+    request.current = good and not (
+        stamp is not None and stamp.epoch == engine.ledger.stamp().epoch and not engine.ledger.reached(stamp)
+    )
     return request.current
 
 
@@ -75,7 +80,7 @@ def _lead(engine: Engine, following: Flight, deadline: float) -> Flow[bool]:
     try:
         # From here on newcomers are too late for this one.
         following.depart()
-        page = yield from flows.sync(engine, deadline)
+        page = yield from flows.sync(engine, deadline, hurried=True)
         return page is not None
     finally:
         current.finish(RELEASED)

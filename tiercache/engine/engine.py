@@ -282,6 +282,7 @@ class Engine:
         """Whether an entry is of this URL, for this request, and alive; how old it may be is another question."""
         request.now = now = self.clock()
         trusted = now < self.ledger.trusted_until
+        request.isolated = not trusted
         return (
             (entry.checked == self.ledger.version or self.ledger.alive(entry))
             # After the check, which shortens what is left of an entry whose history is lost.

@@ -215,7 +215,7 @@ class Exchange:
         if verdict.lifetime <= verdict.initial_age and self.flight is not None:
             # It is kept to be validated, or used stale: nobody who waits can be answered with it as it is.
             self.flight.finish(RELEASED)
-        if self.forward == "bypass":
+        if self.forward == "bypass" and self.detail == self.request.credential:
             # Of a request with a credential only the app's word could tell that the store takes part.
             self.forward, self.detail = "miss", ""
         stored = {name for name, _ in verdict.fields} | NEVER_STORED

@@ -161,11 +161,12 @@ def catch_up(engine: Engine, deadline: float) -> Flow[bool]:
 
 
 def sync(
-    engine: Engine, deadline: float, *, fleet: bool = False, probe: bool = False
+    engine: Engine, deadline: float, *, fleet: bool = False, probe: bool = False, hurried: bool = False
 ) -> Flow[SyncPage | None]:
     """One sync, page by page until complete; its last page, with the rows of all processes if `fleet` says so. None,
     with the trouble noted, if the shared tier does not answer. `probe`: it tells how the shared tier is, for the
-    circuit breaker; only the listener's do.
+    circuit breaker; only the listener's do. `hurried`: a request has no more time, which says nothing of the shared
+    tier.
     """
     store = engine.shared
     if store is None:
@@ -188,7 +189,10 @@ def sync(
                 engine.sync_succeeded()
                 return page
     except Exception as error:  # whatever it is, nothing has been heard of what others purge
-        engine.sync_failed(error)
+        if hurried:
+            engine.complaints.swallow("sync for a request", f"{type(error).__name__}: {error}")
+        else:
+            engine.sync_failed(error)
         if probe:
             _note(engine, engine.clock() - sent, failed=True, probe=True)
     return None

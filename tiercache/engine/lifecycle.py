@@ -79,6 +79,7 @@ class Lifecycle:
         """
         if not _in_loop():
             self._engine.limits.drained(self._engine.settings.drain_timeout)
+        self._settle()
         thread, shared = self._end(), self._engine.shared
         if shared is not None:
             # Ends the wait on the bus too.
@@ -91,12 +92,13 @@ class Lifecycle:
 
     async def astop(self) -> None:
         """`stop` from an event loop, whose own connections are closed on return."""
-        engine = self._engine
-        for _ in range(int(engine.settings.drain_timeout / LOOK_EVERY)):
-            if not engine.limits.behind:
+        for _ in range(int(self._engine.settings.drain_timeout / LOOK_EVERY)):
+            if not self._engine.limits.behind:
                 break
             await asyncio.sleep(LOOK_EVERY)
-        thread, shared = self._end(), engine.shared
+        if self._settling.pending:
+            await asyncio.to_thread(self._settle)
+        thread, shared = self._end(), self._engine.shared
         if shared is not None:
             await shared.aclose()
             if thread is not None:
@@ -107,8 +109,12 @@ class Lifecycle:
                     await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
                     await shared.aclose()
 
+    def _settle(self) -> None:
+        left = self._settling.finish(self._engine.settings.purge_timeout)
+        if left:
+            self._engine.complaints.swallow("purge not repeated", f"no time was left at the end for {left}")
+
     def _end(self) -> threading.Thread | None:
-        self._settling.finish()
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopping.set()

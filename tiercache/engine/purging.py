@@ -73,10 +73,10 @@ def _strings(setting: str, value: Names | None) -> list[str]:
         return []
     if not isinstance(value, Iterable):
         raise ConfigError(f"purge: {setting}", value, "a non-empty string, or several")
-    values = [value] if isinstance(value, str) else list(value)
+    values: list[Any] = [value] if isinstance(value, str) else list(value)
     for item in values:
         # What is no text could never be written to the ledger, and would hold up the queue of what waits for it.
-        if not item or not isinstance(item, str) or not is_text(item):
+        if not isinstance(item, str) or not item or not is_text(item):
             raise ConfigError(f"purge: {setting}", item, "a non-empty string, or several")
     return values
 

@@ -82,7 +82,9 @@ class Presenter:
             stats.collapsed += 1
             status_value = collapsed_value(ttl)
         else:
-            status_value = hit_value(ttl, answer.detail)
+            # However it was found: past trust it may be older than the bound allows, and says so.
+            detail = "isolated" if request.isolated and answer.detail == "l1" else answer.detail
+            status_value = hit_value(ttl, detail)
             if answer.detail == "l2":
                 stats.hits_l2 += 1
             else:

@@ -31,16 +31,24 @@ class Settling:
             else:
                 self._change.notify_all()
 
-    def finish(self) -> None:
-        """Run now what is left, and return when all have run: the process is about to end, and early is better than
-        never."""
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self._due) or self._busy
+
+    def finish(self, seconds: float) -> int:
+        """Run now what is left, for some seconds at most, and return when all have run: the process is about to end,
+        and early is better than never. How many have not been run.
+        """
+        until = time.monotonic() + seconds
         with self._change:
             due, self._due = sorted(self._due), []
             self._change.notify_all()
-        for _, _, job in due:
-            job()
+        while due and time.monotonic() < until:
+            due.pop(0)[2]()
         with self._change:
-            self._change.wait_for(lambda: not self._busy)
+            self._change.wait_for(lambda: not self._busy, max(0.0, until - time.monotonic()))
+        return len(due)
 
     def _run(self) -> None:
         while True:
