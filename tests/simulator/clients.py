@@ -174,6 +174,11 @@ def purge(process: Process, record: Purge, named: purging.Purge, client: Client 
     """One purge by the application, from the call to what it says."""
     world, seen = process.fleet.world, process.fleet.world.seen
     process.ensure_listening()
+    if client is not None and client.busy:
+        # Of two answers at once a browser keeps the cookie of the one that comes last, whichever purge was last.
+        client = None
+    if client is not None:
+        client.busy = True
     noted = session.watch() if client is not None else None
     record.invoked = world.now
     record.members = named.members
@@ -199,6 +204,7 @@ def purge(process: Process, record: Purge, named: purging.Purge, client: Client 
         told = dict(session.lines(process.engine, noted, secure=False))
         client.mark = told[FIELD]
         client.purges.append(record)
+        client.busy = False
         seen["session purges"] += 1
     if world.trace is not None:
         world.log(f"{process.name}: is told of {record}: {'confirmed' if record.returned else 'queued'}")

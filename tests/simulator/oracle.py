@@ -84,9 +84,10 @@ class Purge:
 class Client:
     """A visitor with a session: the purges that its own requests have made."""
 
-    __slots__ = ("mark", "purges")
+    __slots__ = ("busy", "mark", "purges")
 
     def __init__(self) -> None:
+        self.busy = False
         self.mark: bytes | None = None
         self.purges: list[Purge] = []
 
