@@ -3,7 +3,8 @@
 Calls that fail and calls that are slow count alike: a tier that answers later than the app would is no help. But a call
 can be slow because this process is: a crowd of requests on one event loop sees every answer late, and to leave L2
 alone then would send the crowd to the database. So the listener's syncs, from a thread of their own, are the *probes*:
-the calls of requests count only while the last probe was in trouble too, or is overdue.
+the calls of requests count only while the last probe was in trouble too, or is overdue. And a probe that is slow counts
+only where the listener itself was woken in time.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ WELL = 2
 class Breaker:
     """Closed (all calls go) or open (none but one now and then). Times are of one clock, in seconds.
 
-    `slow` is the time from which an answer counts as trouble.
+    An answer counts as trouble when it took `slow` seconds, and longer than the app usually takes.
     """
 
     def __init__(self, slow: float) -> None:
         self.slow = slow
+        self.worth = 0.0
+        """Seconds that the app has taken of late: what an answer of L2 saves."""
+        self._late = False
         self.open = False
         """Read without a lock: one bool."""
         self._lock = threading.Lock()
@@ -53,7 +57,7 @@ class Breaker:
 
     def note(self, took: float, now: float, *, failed: bool) -> bool:
         """A call of a request has ended after `took` seconds. True: this has opened or closed it."""
-        trouble = failed or took >= self.slow
+        trouble = failed or took >= max(self.slow, self.worth)
         if not self.open and not self._bad_probes and now - self._probe_sent < self.slow:
             return False
         with self._lock:
@@ -62,13 +66,18 @@ class Breaker:
             self._calls.append(trouble)
             return self._gives_way(now)
 
-    def probing(self, now: float) -> None:
-        """A probe is on its way."""
+    def probing(self, now: float, late: float = 0.0) -> None:
+        """A probe is on its way, so many seconds later than it was meant to be."""
         self._probe_sent = now
+        self._late = late >= self.slow / 4
+
+    def took(self, seconds: float) -> None:
+        """The app has answered after so long."""
+        self.worth += 0.1 * (seconds - self.worth)
 
     def probed(self, took: float, now: float, *, failed: bool) -> bool:
         """A probe has ended. True: this has opened or closed it."""
-        trouble = failed or took >= self.slow
+        trouble = failed or (took >= max(self.slow, self.worth) and not self._late)
         with self._lock:
             self._probe_sent = inf
             self._bad_probes = self._bad_probes + 1 if trouble else 0

@@ -226,9 +226,10 @@ class Exchange:
 
     def may_hide(self, stale: Entry) -> bool:
         """RFC 5861 §4, or the same asked by the client."""
-        now = self.request.now = self.engine.clock()
-        if not self.engine.ledger.alive(stale):
+        # As any reader: what was purged meanwhile is dead, and trust may have run out while the app was at it.
+        if not self.engine.selectable(stale, self.request):
             return False
+        now = self.request.now
         if now < stale.error_until:
             return True
         directives = self.request.directives
@@ -288,6 +289,7 @@ class Exchange:
         if take.fill.declared is not None and not request.route.is_rule:
             engine.declared.add(request.key, DECLARED_FOR)
         engine.stats.stored += 1
+        engine.breaker.took(response.cost)
         if take.policy.l2 and engine.shared is not None:
             variants = admitting.variants(engine, request.key) if response.vary else None
             if variants is None or not variants.full:

@@ -161,12 +161,19 @@ def catch_up(engine: Engine, deadline: float) -> Flow[bool]:
 
 
 def sync(
-    engine: Engine, deadline: float, *, fleet: bool = False, probe: bool = False, hurried: bool = False
+    engine: Engine,
+    deadline: float,
+    *,
+    fleet: bool = False,
+    probe: bool = False,
+    late: float = 0.0,
+    hurried: bool = False,
 ) -> Flow[SyncPage | None]:
     """One sync, page by page until complete; its last page, with the rows of all processes if `fleet` says so. None,
-    with the trouble noted, if the shared tier does not answer. `probe`: it tells how the shared tier is, for the
-    circuit breaker; only the listener's do. `hurried`: a request has no more time, which says nothing of the shared
-    tier.
+    with the trouble noted, if the shared tier does not answer.
+
+    `probe`: it tells the circuit breaker how the shared tier is, and began so many seconds `late`; only the listener's
+    do. `hurried`: a request has no more time, which says nothing of the shared tier.
     """
     store = engine.shared
     if store is None:
@@ -177,7 +184,7 @@ def sync(
         for _ in range(MAX_PAGES):
             asked = engine.clock()
             if probe:
-                engine.breaker.probing(asked)
+                engine.breaker.probing(asked, late)
             request = ledger.sync_request(sent)
             patience = min(deadline, time.monotonic() + max(SYNC_PATIENCE, ledger.bound / 2))
             page: SyncPage = yield Sync(store, request, engine.process_id, patience, ledger.bound, fleet=fleet)

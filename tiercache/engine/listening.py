@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from math import inf
 
 from tiercache.core.records import Wake
 from tiercache.engine import flows, leases
@@ -56,10 +57,13 @@ def listening(engine: Engine, stopping: threading.Event) -> ThreadFlow[None]:
 def _follow(engine: Engine, subscription: Subscription, stopping: threading.Event) -> ThreadFlow[None]:
     """Apply what is published, and sync, for as long as the subscription lives."""
     due = engine.clock()
+    # The first one connects, which says little of how quick the shared tier is.
+    late = inf
     while not stopping.is_set():
         now = engine.clock()
         if now >= due:
-            good = yield from _sync(engine)
+            good = yield from _sync(engine, max(late, now - due))
+            late = 0.0
             due = now + _interval(engine) * random.uniform(0.9, 1.0)
             if good:
                 yield from leases.renew(engine)
@@ -81,7 +85,8 @@ def _interval(engine: Engine) -> float:
     return min(LONGEST_PAUSE, engine.settings.staleness_bound / SYNCS_PER_BOUND)
 
 
-def _sync(engine: Engine) -> Flow[bool]:
+def _sync(engine: Engine, late: float = 0.0) -> Flow[bool]:
     # Longer than a sync may take in normal times: attaching to a large ledger takes many pages.
-    page = yield from flows.sync(engine, time.monotonic() + max(2.0, engine.settings.staleness_bound), probe=True)
+    deadline = time.monotonic() + max(2.0, engine.settings.staleness_bound)
+    page = yield from flows.sync(engine, deadline, probe=True, late=late)
     return page is not None
