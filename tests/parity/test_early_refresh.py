@@ -11,8 +11,8 @@ import tiercache
 from tests.parity.conftest import World
 from tests.parity.faces import Asked, Face, Origin, Reply
 from tests.parity.test_coalescing import eventually, fleet, lease_keys, nothing_left
-from tiercache.engine import recording
 from tiercache.engine import engine as engine_module
+from tiercache.engine import recording
 
 TEXT = ("Content-Type", "text/plain")
 HIT = "tiercache; hit; detail=l1"
