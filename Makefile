@@ -105,6 +105,10 @@ $(VENV)/.load: $(STAMP)
 load: $(VENV)/.load ## Put workers under load, beside other caches; write the pictures and tables of docs/
 	$(BIN)/python -m benchmarks.load $(ARGS)
 
+.PHONY: eviction
+eviction: $(STAMP) ## Print what L1 keeps, beside LRU and W-TinyLFU, under floods and scans; ARGS=--speed
+	$(BIN)/python -m benchmarks.eviction $(ARGS)
+
 .PHONY: lowest
 lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml admits
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)

@@ -1,15 +1,16 @@
-"""The eviction of L1, and others to hold beside it, in one shape: `ask` says whether it was a hit, and stores if not."""
+"""The eviction of L1, and others to hold beside it, in one shape: `ask` says whether it was a hit, else stores."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from cachetools import LRUCache
 
 from tiercache.tiers.memory import MemoryTier
+from tiercache.tiers.nodes import Node
 
 
 class Policy(Protocol):
@@ -38,12 +39,46 @@ class LRU:
         self.cache: LRUCache[int, int] = LRUCache(capacity, getsizeof=lambda size: size)
 
     def ask(self, key: int, size: int) -> bool:
-        if key in self.cache:
-            self.cache[key]
+        if self.cache.get(key) is not None:
             return True
         if size <= self.cache.maxsize:
             self.cache[key] = size
         return False
+
+
+class Sieve:
+    """SIEVE alone (Zhang, Yang, Yue, Vigfusson, Rashmi, NSDI 2024): what L1 would be without a trial."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.used = capacity, 0
+        self.nodes: dict[int, Node] = {}
+        self.root = self.hand = root = Node(None, None, 0, math.inf)
+        root.newer = root.older = root
+
+    def ask(self, key: int, size: int) -> bool:
+        found = self.nodes.get(key)
+        if found is not None:
+            found.visited = True
+            return True
+        if size > self.capacity:
+            return False
+        while self.used + size > self.capacity:
+            self._evict()
+        self.nodes[key] = node = Node(key, None, size, math.inf)
+        node.newer, node.older = self.root, self.root.older
+        node.older.newer = self.root.older = node
+        self.used += size
+        return False
+
+    def _evict(self) -> None:
+        node = self.hand
+        while node is self.root or node.visited:
+            node.visited = False
+            node = node.newer
+        self.hand = node.newer
+        node.older.newer, node.newer.older = node.newer, node.older
+        self.used -= node.size
+        del self.nodes[cast("int", node.key)]
 
 
 class Segment:
@@ -125,12 +160,12 @@ class WTinyLFU:
 class S3FIFO:
     """S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO Queues are All You Need for Cache Eviction", SOSP 2023).
 
-    A small queue of 10 % filters what is asked for once; a ghost queue of keys, as many as the main queue holds, lets
-    what comes back into the main queue at once.
+    A small queue of 10 % filters what is asked for once; a ghost queue of keys, as many as there are entries, lets what
+    comes back into the main queue at once.
     """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.small_size = capacity, capacity // 10
+        self.capacity, self.main_size = capacity, capacity - capacity // 10
         self.small, self.main = Segment(), Segment()
         self.counts: dict[int, int] = {}
         self.ghost: OrderedDict[int, None] = OrderedDict()
@@ -153,7 +188,7 @@ class S3FIFO:
         return False
 
     def _evict(self) -> None:
-        while self.small.used > self.small_size or not self.main.items:
+        while self.main.used <= self.main_size and self.small.items:
             key = self.small.oldest()
             size = self.small.take(key)
             if self.counts[key] > 1:
@@ -162,7 +197,7 @@ class S3FIFO:
                 continue
             del self.counts[key]
             self.ghost[key] = None
-            while len(self.ghost) > len(self.main.items) + 1:
+            while len(self.ghost) > len(self.counts):
                 self.ghost.popitem(last=False)
             return
         while True:
@@ -177,6 +212,7 @@ class S3FIFO:
 
 POLICIES: Final[dict[str, Callable[[int], Policy]]] = {
     "L1": L1,
+    "SIEVE": Sieve,
     "LRU": LRU,
     "W-TinyLFU": WTinyLFU,
     "S3-FIFO": S3FIFO,

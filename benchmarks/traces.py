@@ -133,6 +133,6 @@ def every(keys: int, count: int, seed: int) -> Iterator[Trace]:
         yield plain(alpha, keys, count, seed)
         yield swept(alpha, keys, count, seed)
         yield flooded(alpha, keys, count, seed, share=0.5)
-        yield flooded(alpha, keys, count // 2, seed, share=0.9)
+        yield flooded(alpha, keys, count // 3, seed, share=0.9)
         yield looped(alpha, keys, count, seed)
     yield proxy(count, seed)

@@ -55,7 +55,7 @@ def _bursts(title: str, outcomes: Sequence[Outcome]) -> Figure:
         if part.errors:
             waits.annotate(f"{part.errors} errors", (most, row), color=_ERROR, va="center", fontsize=8)
     waits.set_xlim(left=0)
-    waits.set_xlabel("latency in ms: ring p50, thick to p99, thin to the last")
+    waits.set_xlabel("latency in ms: p50 (ring), p99 (thick), worst (thin)")
     for axes in (counts, waits):
         axes.grid(axis="x", alpha=0.3)
     return figure
@@ -84,7 +84,11 @@ def _timeline(pane: Any, outcome: Outcome, highest: int) -> None:
     times = [BIN * (number + 0.5) for number in range(_bins(outcome))]
     calls = pane.twinx()
     calls.bar(times, _counts(outcome.calls, outcome), width=0.9 * BIN, color=tint, alpha=0.25)
-    calls.set_ylim(0, 1.6 * highest)
+    # One call is to be seen beside a hundred.
+    calls.set_yscale("symlog", linthresh=1)
+    calls.set(ylim=(0, 10 * highest), yticks=[number for number in (0, 1, 10, 100) if number <= highest])
+    calls.yaxis.set_major_formatter("{x:.0f}")
+    calls.minorticks_off()
     binned: list[list[float]] = [[] for _ in times]
     errors = [0] * len(times)
     for sample in outcome.samples:

@@ -46,6 +46,8 @@ class Reply:
     reason: str = "OK"
     before: threading.Event | None = None
     """To wait for before the head."""
+    failure: Exception | None = None
+    """Raised in place of the head."""
 
 
 class Origin:
@@ -82,6 +84,8 @@ class Origin:
             fields[text] = fields[text] + "," + value.decode("latin-1") if text in fields else value.decode("latin-1")
         reply = self._reply(Asked(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), fields))
         await _until(reply.before)
+        if reply.failure is not None:
+            raise reply.failure
         head = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
         empty = scope["method"] == "HEAD" or reply.status in (204, 304)
@@ -102,6 +106,8 @@ class Origin:
         reply = self._reply(Asked(environ["REQUEST_METHOD"], path, environ["QUERY_STRING"], fields))
         if reply.before is not None:
             assert reply.before.wait(GUARD)
+        if reply.failure is not None:
+            raise reply.failure
         start_response(f"{reply.status} {reply.reason}", list(reply.headers))
         if environ["REQUEST_METHOD"] == "HEAD" or reply.status in (204, 304):
             return []

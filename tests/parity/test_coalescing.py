@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,8 +58,8 @@ def nothing_left(*faces: Face) -> None:
     for face in faces:
         engine = face.cache._engine
         eventually(lambda e=engine: not e.leases and not len(e.flights) and not e.wakes._by_name)  # type: ignore[misc]
-        assert not +engine.limits._filling
-        assert (engine.limits.refreshing, engine.limits.behind) == (0, 0)
+        limits = engine.limits
+        eventually(lambda n=limits: (n.refreshing, n.behind, +n._filling) == (0, 0, {}))  # type: ignore[misc]
 
 
 def lease_keys(url: str) -> list[bytes]:
@@ -108,7 +109,9 @@ def test_without_the_fleet_each_process_or_each_request_asks(world: World, redis
     nothing_left(*faces)
 
 
-@pytest.mark.parametrize("headers", [("Cache-Control", "private"), ("Cache-Control", "no-store"), ("Set-Cookie", "a=b")])
+@pytest.mark.parametrize(
+    "headers", [("Cache-Control", "private"), ("Cache-Control", "no-store"), ("Set-Cookie", "a=b")]
+)
 def test_what_is_not_for_sharing_lets_everybody_go_when_the_head_says_so(
     world: World, redis_url: str, headers: tuple[str, str]
 ) -> None:
@@ -201,7 +204,7 @@ def test_a_long_fill_keeps_its_lease(world: World, redis_url: str) -> None:
         def renewed() -> bool:
             left: Any = client.pttl(key)
             seen.append(left)
-            return sum(after > before for before, after in zip(seen, seen[1:], strict=False)) >= 2
+            return sum(after > before for before, after in pairwise(seen)) >= 2
 
         eventually(renewed)
     gate.set()

@@ -47,6 +47,7 @@ def _settled(process: Process) -> bool:
         process.clock() < ledger.last_good_sync + 0.45
         and not process.awaiting
         and not ledger.pending()
+        and not process.engine.breaker.open
         and mine is not None
         and (known.epoch, known.seen) == (mine.epoch, mine.head)
     )

@@ -16,7 +16,7 @@ from tests.simulator.redis_model import ModelRedis
 from tests.simulator.world import Leftover, Violation
 from tiercache.core.history import History
 from tiercache.core.ledger import Ledger
-from tiercache.engine import consistency, flows, opening, purging
+from tiercache.engine import consistency, flows, opening, purging, validating
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
 from tiercache.engine.recording import Recording
@@ -78,7 +78,7 @@ PLANTS = {
         Ledger, "alive", "view.kills(tags, number)", f"view.kills(tags, number) if entry.mark >= 0 else {_HARD_ALONE}"
     ),
     "an isolated entry is judged from the end of its fill": _one(
-        Exchange, "_admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
+        Exchange, "admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
     ),
     "the queue is dropped on reconnect": _one(
         Engine,
@@ -147,7 +147,7 @@ PLANTS = {
     "what is dead is validated": Plant(
         (
             Line(Exchange, "begin", "not self.engine.ledger.alive(self.stale)", "False"),
-            Line(Exchange, "_validated", "if self.engine.ledger.alive(stale) else None", ""),
+            Line(validating, "validated", "if exchange.engine.ledger.alive(stale) else None", ""),
             Line(Engine, "find", "and self.selectable(found, request)", ""),
         )
     ),

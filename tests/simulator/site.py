@@ -80,7 +80,7 @@ class Asked(Request):
         self.special = special
         self.fields = fields or {}
         self.bypass = self.credential = self.conditional = ""
-        self.isolated = self.current = False
+        self.isolated = self.current = self.early = False
         self.directives = None
         self.trusted = ()
         self.now = 0.0

@@ -300,6 +300,9 @@ class Exchange:
 
     def abandon(self) -> None:
         """The response broke off, the app failed, or nobody wants it any more: keep nothing, hold nobody up."""
+        if self.refresh and self.recording and self.take is not None and self.take.verdict is not None:
+            # It came to nothing after its head.
+            self._cool()
         self._over()
         if self.take is not None:
             self.take.drop()

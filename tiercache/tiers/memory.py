@@ -42,8 +42,13 @@ _BYTES_PER_MARK = 1024
 def mark_of(key: Hashable, slots: int) -> tuple[int, int]:
     """Which slot remembers that `key` was evicted, and by which number. Wrong for another key once in 2**31."""
     # Within a tuple, since integers are their own hashes: their slots, and their marks even more, would be the same.
-    mixed = hash((key, slots))
+    mixed = hash((key,))
     return mixed % slots, mixed >> 32 & 0xFFFFFFFF | 1
+
+
+def _marked(key: Hashable, marks: array[int]) -> bool:
+    slot, mark = mark_of(key, len(marks))
+    return marks[slot] == mark
 
 
 class MemoryTier(Cache[Hashable, Any]):
@@ -75,6 +80,9 @@ class MemoryTier(Cache[Hashable, Any]):
         getsizeof: Callable[[Any], int] | None = None,
     ) -> None:
         super().__init__(maxsize, getsizeof)
+        # Beside `maxsize`, which is a property there: this is read several times for every store.
+        self._limit = maxsize
+        self._trial_limit = maxsize // _TRIAL
         self.timer = timer
         self.evictions = self.expirations = self.rejected = 0
         # cachetools keeps values and sizes in dicts of its own, behind private names, and its reads go through two
@@ -117,22 +125,27 @@ class MemoryTier(Cache[Hashable, Any]):
             raise ValueError(f"size {size}, keep_until {keep_until}")
         previous = None  # Keeps what is replaced alive until the lock is free: freeing it may run code, or take long.
         with self._lock:
-            if size > self.maxsize:
+            limit = self._limit
+            if size > limit:
                 self.rejected += 1
                 self.discard(key)
                 return False
             node = self._nodes.get(key)
-            while self._used + size - (node.size if node is not None else 0) > self.maxsize:
+            while self._used + size - (node.size if node is not None else 0) > limit:
                 self.popitem()
                 node = self._nodes.get(key)  # It may have been this one that went.
             if node is None:
                 node = Node(key, value, size, keep_until)
-                if self._marked(key):
-                    node.join(self._root)
+                marks = self._marks
+                if marks is not None and _marked(key, marks):
+                    root = self._root
                 else:
+                    root = self._trial
                     node.on_trial = True
-                    node.join(self._trial)
                     self._on_trial += size
+                node.newer, node.older = root, root.older
+                root.older.newer = node
+                root.older = node
                 self._nodes[key] = node
                 self._used += size
             else:
@@ -196,23 +209,13 @@ class MemoryTier(Cache[Hashable, Any]):
                 node = self._victim()
                 self.evictions += 1
             # What has expired too: what was hot is then filled again, and need not be tried once more.
+            marks = self._marks
+            if marks is None:
+                marks = self._marks = array("I", bytes(4 * max(int(self._limit) // _BYTES_PER_MARK, 64)))
             key = node.key
-            self._mark(key)
+            slot, mark = mark_of(key, len(marks))
+            marks[slot] = mark
             return key, self._remove(node)
-
-    def _mark(self, key: Hashable) -> None:
-        marks = self._marks
-        if marks is None:
-            marks = self._marks = array("I", bytes(4 * max(int(self.maxsize) // _BYTES_PER_MARK, 64)))
-        slot, mark = mark_of(key, len(marks))
-        marks[slot] = mark
-
-    def _marked(self, key: Hashable) -> bool:
-        marks = self._marks
-        if marks is None:
-            return False
-        slot, mark = mark_of(key, len(marks))
-        return marks[slot] == mark
 
     def _expired(self) -> Node | None:
         heap = self._heap
@@ -234,13 +237,15 @@ class MemoryTier(Cache[Hashable, Any]):
         if not self._nodes:
             raise KeyError(f"{type(self).__name__} is empty")
         root, trial = self._root, self._trial
-        while (node := trial.newer) is not trial and (self._on_trial > self.maxsize // _TRIAL or root.newer is root):
+        while (node := trial.newer) is not trial and (self._on_trial > self._trial_limit or root.newer is root):
             if not node.visited:
                 return node
             node.visited = node.on_trial = False
             self._on_trial -= node.size
-            node.leave()
-            node.join(root)
+            trial.newer, node.newer.older = node.newer, trial
+            node.newer, node.older = root, root.older
+            root.older.newer = node
+            root.older = node
         node = self._hand
         # Readers set flags while the hand moves. One round is enough to have cleared every flag, so after one the hand
         # takes what it stands on: busy readers cannot keep it going round.
@@ -261,7 +266,7 @@ class MemoryTier(Cache[Hashable, Any]):
             self._hand = node.newer
         if node.on_trial:
             self._on_trial -= node.size
-        node.leave()
+        node.older.newer, node.newer.older = node.newer, node.older
         del node.newer, node.older
         del self._nodes[node.key]
         self._used -= node.size

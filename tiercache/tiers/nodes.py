@@ -27,12 +27,3 @@ class Node:
 
     def __lt__(self, other: Node) -> bool:
         return False  # Two slots of the heap with one time: either may come first.
-
-    def join(self, root: Node) -> None:
-        """Becomes the newest of the ring of `root`."""
-        self.newer, self.older = root, root.older
-        root.older.newer = self
-        root.older = self
-
-    def leave(self) -> None:
-        self.older.newer, self.newer.older = self.newer, self.older

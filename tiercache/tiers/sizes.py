@@ -22,10 +22,14 @@ _PAIR = sys.getsizeof((b"", b"")) + _SLOT
 # In the store: the node with its two numbers, its slot in the dict (which is between a third and two thirds full), its
 # slot in the heap (a pair), and a quarter of a slot more for those that have become superfluous.
 _PER_ITEM = sys.getsizeof(Node(None, None, 0, 0.0)) + _INT + _FLOAT + 64 + _PAIR * 5 // 4
+# A key in a dict beside the store, with its size.
+_KEY_ALONE = 64 + _INT
 # A field: name, value and pair as stored, and its place in the list that is rendered of it, which has the same pairs.
 _PER_FIELD = 2 * _BYTES + _PAIR + _SLOT
 # A field as WSGI sends it: a pair of texts, made anew.
 _PER_TEXT_FIELD = 2 * _TEXT + _PAIR
+# The status line, and what is longer as text of the fields that a hit adds.
+_TEXT_RENDERED = 8 * _TEXT
 # What a hit adds to the fields of the app: the list with some room, and `Age`, `Cache-Status` and what L0 is told.
 _RENDERED = sys.getsizeof([]) + 4 * _SLOT + 2 * (2 * _BYTES + _PAIR + 32)
 # The numbers of an entry and of its response, and the tuples of tags and fields.
@@ -39,7 +43,8 @@ def _bytes_of(value: Any) -> int:
         # Keys are flat but for a part or two, and this is done once for every entry.
         size = sys.getsizeof(value)
         for part in value:
-            size += _bytes_of(part) if isinstance(part, (tuple, list, dict)) else sys.getsizeof(part)
+            if part:  # There is one empty text for all, as there is one None.
+                size += _bytes_of(part) if isinstance(part, (tuple, list, dict)) else sys.getsizeof(part)
         return size
     if isinstance(value, dict):
         held = chain(value, value.values())
@@ -56,11 +61,13 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     Of an L1 entry, which is whatever has a `response` (and then an `edge`): the response to the last field, and the
     rendered header fields although they appear with the first hit only; those of WSGI are texts of their own, and an
     entry is taken to be served by WSGI where its response has a reason phrase. Of a marker: what it holds, as far as
-    tuples, dicts and Structs go.
+    tuples, dicts and Structs go. With None for the value: of the key alone, remembered in a dict.
 
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
     belongs to the route is not counted, nor what the allocator rounds up.
     """
+    if value is None:
+        return _KEY_ALONE + _bytes_of(key)
     response = getattr(value, "response", None)
     if not isinstance(response, StoredResponse):
         return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
@@ -75,12 +82,13 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
         size += sys.getsizeof(edge.fixed)
     if response.reason:
         # Only WSGI has one. It is served once more as text.
-        size += len(edge.fixed) * _PER_TEXT_FIELD + 2 * (_TEXT + len(response.reason))
+        size += _TEXT_RENDERED + len(edge.fixed) * _PER_TEXT_FIELD
     if encoded:
         if response.reason:
-            size += encoded - len(response.body)
+            size += encoded - len(response.body) - len(response.key) - len("".join(response.tags))
         return size + encoded + 4 * _BYTES + len(response.fields) * _PER_FIELD + (_SLOT + _TEXT) * len(response.tags)
-    size += sys.getsizeof(edge.directives) + sys.getsizeof(response.body) + sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
+    size += sys.getsizeof(edge.directives) + sys.getsizeof(response.body)
+    size += sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
     size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
     texts = 0
     for name, text in response.fields:
