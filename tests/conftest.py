@@ -14,7 +14,7 @@ from tests.servers import Binary, RedisServer, available_servers
 from tiercache.engine import lifecycle
 
 _REDIS = available_servers()
-_FAREWELL = 5.0
+_FAREWELL = 30.0
 """Seconds that a listener which was told to stop may take; those that were not are told so and count at once."""
 
 
