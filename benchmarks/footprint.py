@@ -73,12 +73,13 @@ def watch(face: Face, pages: Pages, limit: int, requests: int, *, rounds: int = 
     try:
         cache = TierCache(namespace="footprint", l1_size=limit)
         ask = _asker(face, pages, cache)
+        memory: Any = cache._engine.memory
         samples = []
         for turn in range(rounds):
             ask(traffic(turn, requests // rounds))
             gc.collect()
             allocated = tracemalloc.get_traced_memory()[0]
-            samples.append(Sample(cache._engine.memory.currsize, allocated, resident() - before))
+            samples.append(Sample(memory.currsize, allocated, resident() - before))
     finally:
         tracemalloc.stop()
     return samples

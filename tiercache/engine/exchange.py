@@ -344,11 +344,13 @@ class Exchange:
     def close(self) -> Flow[None]:
         """What is left to do when the client has its answer."""
         self.abandon()
-        share, made = self.share, False
+        engine, share, made = self.engine, self.share, False
         try:
             if share is not None:
-                deadline = time.monotonic() + self.engine.settings.l2_budget
-                made = yield from flows.keep(self.engine, self.request, share, deadline)
+                # Others in the fleet wait for what a lease is held for: without this write each of them calls the app.
+                alone = self.lease is None
+                until = time.monotonic() + engine.settings.l2_budget if alone else leases.deadline(engine)
+                made = yield from flows.keep(engine, self.request, share, until)
         except BaseException:
             self.forsake()
             raise

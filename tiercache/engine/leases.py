@@ -49,7 +49,7 @@ def shared_fill(engine: Engine, request: Request) -> bool:
     )
 
 
-def _deadline(engine: Engine) -> float:
+def deadline(engine: Engine) -> float:
     """A crowd on a cold key is when processes are slow themselves: they have more patience here than with a read."""
     return time.monotonic() + max(engine.settings.l2_budget, engine.settings.strong_wait)
 
@@ -101,7 +101,7 @@ def seize(engine: Engine, request: Request) -> Flow[Lease | str]:
 
 def _look(engine: Engine, request: Request) -> Flow[Entry | None]:
     """What L2 has by now, if it answers this request as it is."""
-    entry = yield from flows.fetch(engine, request, _deadline(engine))
+    entry = yield from flows.fetch(engine, request, deadline(engine))
     return entry if entry is not None and engine.fresh(entry, request) else None
 
 
@@ -109,10 +109,10 @@ def _attempt(engine: Engine, name: str) -> Flow[Lease | str]:
     """The lease, or TAKEN or UNKNOWN."""
     assert engine.shared is not None
     lease = Lease(name, secrets.token_hex(8))
-    deadline = _deadline(engine)
+    until = deadline(engine)
     try:
         granted = yield from flows.guarded(
-            engine, Acquire(engine.shared, name, lease.token, int(ttl(engine) * 1000), deadline)
+            engine, Acquire(engine.shared, name, lease.token, int(ttl(engine) * 1000), until)
         )
     except Exception as error:
         engine.complaints.swallow("lease", f"{type(error).__name__}: {error}")
@@ -127,9 +127,9 @@ def release(engine: Engine, lease: Lease, *, made: bool) -> Flow[None]:
     """Give a lease back and wake who waits: `made` tells whether there is something for them in L2."""
     if engine.shared is None or engine.leases.pop(lease.name, None) is None:
         return
-    deadline = _deadline(engine)
+    until = deadline(engine)
     try:
-        yield Release(engine.shared, lease.name, lease.token, made, deadline)
+        yield Release(engine.shared, lease.name, lease.token, made, until)
     except Exception as error:  # it ends by itself, and those who wait look for themselves
         engine.complaints.swallow("lease", f"{type(error).__name__}: {error}")
 
@@ -145,9 +145,9 @@ def renew(engine: Engine) -> Flow[None]:
     if engine.shared is None:
         return
     for name, token in list(engine.leases.items()):
-        deadline = _deadline(engine)
+        until = deadline(engine)
         try:
-            yield Renew(engine.shared, name, token, int(ttl(engine) * 1000), deadline)
+            yield Renew(engine.shared, name, token, int(ttl(engine) * 1000), until)
         except Exception as error:
             engine.complaints.swallow("lease", f"{type(error).__name__}: {error}")
             return
