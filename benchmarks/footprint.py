@@ -22,11 +22,12 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from benchmarks.drive import asgi_call, wsgi_call
 from tiercache import TierCache
+from tiercache.tiers.memory import MemoryTier
 
 Face = Literal["wsgi", "asgi"]
 Pages = Literal["mixed", "small"]
@@ -73,13 +74,12 @@ def watch(face: Face, pages: Pages, limit: int, requests: int, *, rounds: int = 
     try:
         cache = TierCache(namespace="footprint", l1_size=limit)
         ask = _asker(face, pages, cache)
-        memory: Any = cache._engine.memory
         samples = []
         for turn in range(rounds):
             ask(traffic(turn, requests // rounds))
             gc.collect()
             allocated = tracemalloc.get_traced_memory()[0]
-            samples.append(Sample(memory.currsize, allocated, resident() - before))
+            samples.append(Sample(cast("MemoryTier", cache._engine.memory).currsize, allocated, resident() - before))
     finally:
         tracemalloc.stop()
     return samples
@@ -138,16 +138,18 @@ def _loop(cache: TierCache, pages: Pages) -> Callable[[list[tuple[str, bytes]]],
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--limit", type=int, default=64, help="of L1, in MiB (%(default)s)")
+    parser.add_argument("--limit", type=int, default=64, help="of L1, in MiB; a quarter for small pages (%(default)s)")
     parser.add_argument("--requests", type=int, default=4000, help="for mixed pages; five times as many small ones")
     parser.add_argument("--row", nargs=3, metavar=("FACE", "PAGES", "TRACED"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.row:
         face, pages, traced = options.row
-        count = options.requests * (5 if pages == "small" else 1)
-        samples = watch(face, pages, options.limit << 20, count, traced=traced == "traced")
+        limit, count = options.limit << 20, options.requests
+        if pages == "small":
+            limit, count = limit // 4, count * 4
+        samples = watch(face, pages, limit, count, traced=traced == "traced")
         worst = [max(getattr(sample, name) for sample in samples) for name in ("accounted", "allocated", "resident")]
-        print(*(f"{value / (options.limit << 20) * 100:.0f}" for value in worst))
+        print(*(f"{value / limit * 100:.0f}" for value in worst))
         return 0
     print("| pages | face | accounted | allocated |", " | ".join(f"resident, {name}" for name in SETTINGS), "|")
     print("| --- " * (4 + len(SETTINGS)) + "|")

@@ -106,10 +106,11 @@ class WTinyLFU:
 
     A window of 1 % in LRU order; what falls out of it enters the main part (SLRU, 80 % protected) only if it has been
     asked for more often than what would have to go, as Caffeine does it with weights. The counts are exact, halved
-    after every ten requests per entry, where the paper has a sketch: this is what the sketch comes near to at best.
+    after every ten requests (`memory`) per entry, where the paper has a sketch: what the sketch comes near to at best.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, memory: int = 10) -> None:
+        self.memory = memory
         self.window, self.probation, self.protected = Segment(), Segment(), Segment()
         self.window_size = max(capacity // 100, 1)
         self.main_size = capacity - self.window_size
@@ -142,7 +143,7 @@ class WTinyLFU:
         self.counts[key] = min(self.counts.get(key, 0) + 1, 15)
         self.asked += 1
         entries = len(self.window.items) + len(self.probation.items) + len(self.protected.items)
-        if self.asked >= 10 * max(entries, 100):
+        if self.asked >= self.memory * max(entries, 100):
             self.asked //= 2
             self.counts = {key: count // 2 for key, count in self.counts.items() if count > 1}
 

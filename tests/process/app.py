@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ from tiercache import TierCache
 
 PIECE = bytes(1 << 20)
 # A budget that no busy machine exceeds: these tests are not about deadlines.
-cache = TierCache(os.environ.get("TEST_URL") or None, l2_budget="10s")
+cache = TierCache(
+    os.environ.get("TEST_URL") or None, l2_budget="10s", drain_timeout=os.environ.get("TEST_DRAIN", "20s")
+)
 cache.route("/p/{id}", ttl="10m", tags=["p:{id}"])
+cache.route("/slow/{id}", ttl="10m", coalesce="fleet")
+cache.route("/behind/{id}", ttl="10m", coalesce="fleet", fill_timeout="1ms")
+cache.route("/stale/{id}", ttl="10m", coalesce="fleet", stale_while_revalidate="1h", tags=["stale"])
+HELD = ("/slow/", "/behind/", "/stale/")
+"""Pages that are not done as long as there is a file that says so."""
 if os.environ.get("TEST_START_EARLY"):
     # Before the server forks, as an app may do that is loaded once.
     cache.start()
@@ -45,7 +53,13 @@ def body_for(method: str, path: str) -> bytes:
         return b"purged"
     if path == "/state":
         return state()
+    if path.startswith(HELD):
+        return b"%b by %d" % (path.encode(), os.getpid())
     return Path(os.environ["TEST_VALUE"]).read_bytes()
+
+
+def held(path: str) -> bool:
+    return path.startswith(HELD) and Path(os.environ["TEST_VALUE"]).with_name("hold").exists()
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
@@ -55,6 +69,8 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
+    while held(scope["path"]):
+        await asyncio.sleep(0.005)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     if scope["path"] == "/p/large":
         for _ in range(200):
@@ -66,8 +82,10 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    start_response("200 Very Well", [("Content-Type", "text/plain")])
     path = environ["PATH_INFO"]
+    while held(path):
+        time.sleep(0.005)
+    start_response("200 Very Well", [("Content-Type", "text/plain")])
     if path == "/p/large":
         return (PIECE for _ in range(200))
     return [body_for(environ["REQUEST_METHOD"], path)]

@@ -23,9 +23,16 @@ COMMANDS = {
     "uvicorn": ["-m", "uvicorn", "tests.process.app:asgi", "--port={port}", "--workers=2", "--log-level=warning"],
     "gunicorn-sync": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "-w2"],
     "gunicorn-gthread": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "-w2", "--threads=4"],
+    "gunicorn-gevent": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "-w2", "-kgevent"],
     "gunicorn-preload": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "-w2", "--preload"],
     "granian": ["-m", "granian", "tests.process.app:asgi", "--interface=asgi", "--port={port}", "--workers=2"],
 }
+ALONE = {
+    "uvicorn-alone": ["-m", "uvicorn", "tests.process.app:asgi", "--port={port}", "--log-level=warning"],
+    "gunicorn-gthread-alone": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "--threads=8"],
+    "gunicorn-gevent-alone": ["-m", "gunicorn", "tests.process.app:wsgi", "-b127.0.0.1:{port}", "-kgevent"],
+}
+"""One worker each."""
 
 
 class Got(NamedTuple):
@@ -55,7 +62,7 @@ class AppServer:
         self.value = directory / "value"
         self.value.write_bytes(b"old")
         self._log = directory / "log"
-        command = [sys.executable, *(word.format(port=self.port) for word in COMMANDS[kind])]
+        command = [sys.executable, *(word.format(port=self.port) for word in {**COMMANDS, **ALONE}[kind])]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -46,7 +46,11 @@ def enter(fill: Fill | None) -> Any:
 
 def leave(token: Any) -> None:
     """Put back what was current before `enter`."""
-    _current.reset(token)
+    try:
+        _current.reset(token)
+    except ValueError:
+        # Closed by the garbage collector after its event loop had ended: the context in which it ran is gone.
+        pass
 
 
 def tag(*tags: str) -> None:

@@ -33,7 +33,7 @@ _TEXT_RENDERED = 8 * _TEXT
 # What a hit adds to the fields of the app: the list with some room, and `Age`, `Cache-Status` and what L0 is told.
 _RENDERED = sys.getsizeof([]) + 4 * _SLOT + 2 * (2 * _BYTES + _PAIR + 32)
 # The numbers of an entry and of its response, and the tuples of tags and fields.
-_PER_RESPONSE = 8 * _FLOAT + 4 * _INT + 2 * sys.getsizeof(()) + _RENDERED
+_PER_RESPONSE = 8 * _FLOAT + 2 * _INT + 2 * sys.getsizeof(()) + _RENDERED
 
 
 def _bytes_of(value: Any) -> int:
@@ -64,7 +64,7 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     tuples, dicts and Structs go. With None for the value: of the key alone, remembered in a dict.
 
     All is counted that may be its own, although names of fields and tags are at times shared between entries. What
-    belongs to the route is not counted, nor what the allocator rounds up.
+    belongs to the route or to all that a process fills is not counted, nor what the allocator rounds up.
     """
     if value is None:
         return _KEY_ALONE + _bytes_of(key)
@@ -72,9 +72,8 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     if not isinstance(response, StoredResponse):
         return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
     # The parts of the key once more as the bytes of the whole key, which every response carries: their lengths need
-    # not be asked for one by one.
-    parts = len(key) if isinstance(key, tuple) else 1
-    size = _PER_ITEM + sys.getsizeof(key) + parts * _BYTES + len(response.key)
+    # not be asked for one by one. Host, path (twice) and query are its own, the other parts are the same for many.
+    size = _PER_ITEM + sys.getsizeof(key) + 4 * _BYTES + len(response.key)
     size += sys.getsizeof(value) + sys.getsizeof(response) + _PER_RESPONSE
     edge = value.edge
     size += sys.getsizeof(edge)
@@ -87,8 +86,7 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
         if response.reason:
             size += encoded - len(response.body) - len(response.key) - len("".join(response.tags))
         return size + encoded + 4 * _BYTES + len(response.fields) * _PER_FIELD + (_SLOT + _TEXT) * len(response.tags)
-    size += sys.getsizeof(edge.directives) + sys.getsizeof(response.body)
-    size += sys.getsizeof(response.key) + sys.getsizeof(response.epoch)
+    size += sys.getsizeof(response.body) + sys.getsizeof(response.key)
     size += (_SLOT + _TEXT) * len(response.tags) + len("".join(response.tags))
     texts = 0
     for name, text in response.fields:
