@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 
@@ -104,10 +105,12 @@ def exercise(place: Place) -> None:
         # The one that has gone long ago is swept out.
         assert [row.process_id for row in page.rows] == ["p"]
         tier.leave("p", soon())
-        assert tier.acquire("a", "mine", 60_000, soon())
-        assert not tier.acquire("a", "theirs", 60_000, soon())
-        assert tier.renew("a", "mine", 60_000, soon())
-        tier.release("a", "mine", True, soon())
+        # Another one each time: what an attempt without a permission has left lies on any of the nodes.
+        name = secrets.token_hex(8)
+        assert tier.acquire(name, "mine", 60_000, soon())
+        assert not tier.acquire(name, "theirs", 60_000, soon())
+        assert tier.renew(name, "mine", 60_000, soon())
+        tier.release(name, "mine", True, soon())
         assert tier.guarded
     finally:
         tier.close()
