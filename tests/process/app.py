@@ -24,6 +24,24 @@ cache.route("/behind/{id}", ttl="10m", coalesce="fleet", fill_timeout="1ms")
 cache.route("/stale/{id}", ttl="10m", coalesce="fleet", stale_while_revalidate="1h", tags=["stale"])
 HELD = ("/slow/", "/behind/", "/stale/")
 """Pages that are not done as long as there is a file that says so."""
+stop, astop = cache._lifecycle.stop, cache._lifecycle.astop
+
+
+def told_stop() -> None:
+    said("stopping")
+    stop()
+
+
+async def told_astop() -> None:
+    said("stopping")
+    await astop()
+
+
+def said(word: str) -> None:
+    Path(os.environ["TEST_VALUE"]).with_name(word).touch()
+
+
+cache._lifecycle.stop, cache._lifecycle.astop = told_stop, told_astop  # type: ignore[method-assign]
 if os.environ.get("TEST_START_EARLY"):
     # Before the server forks, as an app may do that is loaded once.
     cache.start()
@@ -59,7 +77,8 @@ def body_for(method: str, path: str) -> bytes:
 
 
 def held(path: str) -> bool:
-    return path.startswith(HELD) and Path(os.environ["TEST_VALUE"]).with_name("hold").exists()
+    name = "hold-client" if path.startswith("/slow/") else "hold"
+    return path.startswith(HELD) and Path(os.environ["TEST_VALUE"]).with_name(name).exists()
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:

@@ -30,12 +30,14 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 class Site:
-    """Servers of one app, whose slow pages are done when there is no file `hold`."""
+    """Servers of one app, whose slow pages are done when there is no file `hold`, or for one whose client waits,
+    `hold-client`."""
 
     def __init__(self, directory: Path, server: RedisServer) -> None:
         assert server.ask("FLUSHALL") == "+OK"
         self.directory, self.server = directory, server
-        self.hold = directory / "hold"
+        self.hold, self.hold_client = directory / "hold", directory / "hold-client"
+        self.stopping = directory / "stopping"
         self.servers: list[AppServer] = []
         self.pool = ThreadPoolExecutor(8)
 
@@ -55,6 +57,7 @@ class Site:
 
     def close(self) -> None:
         self.hold.unlink(missing_ok=True)
+        self.hold_client.unlink(missing_ok=True)
         for app in self.servers:
             app.close()
         self.pool.shutdown()
@@ -78,6 +81,7 @@ def test_told_to_stop_it_ends_what_is_under_way(kind: str, site: Site) -> None:
     with_cache = TierCache(site.server.url, l2_budget="10s")
     with_cache.purge(tags="stale", soft=True)
     site.hold.touch()
+    site.hold_client.touch()
     # A refresh behind a stale answer, a fill whose client has got 504, and one whose client waits.
     eventually(lambda: bool(app.get("/stale/1").body) and site.leases() >= 1, "a refresh has begun")
     assert app.get("/behind/1").outcome == "tiercache; detail=timeout"
@@ -89,11 +93,19 @@ def test_told_to_stop_it_ends_what_is_under_way(kind: str, site: Site) -> None:
     # It is told while all three are under way.
     eventually(lambda: told(app), "it has heard it")
     assert app.process.poll() is None
-    site.hold.unlink()
+    site.hold_client.unlink()
     assert waiting.result(GUARD).body == b"/slow/1 by %d" % worker
+    # No client is left, and it would end now but for what goes on behind.
+    eventually(site.stopping.exists, "it is about to end")
+    for _ in range(50):
+        assert app.process.poll() is None
+        assert site.members() == 1
+        time.sleep(0.005)
+    site.hold.unlink()
     assert app.process.wait(GUARD) in (0, -signal.SIGTERM)
     assert (site.members(), site.leases()) == (0, 0)
     site.hold.touch()
+    site.hold_client.touch()
     other = site.serve(kind)
     for path in ("/slow/1", "/behind/1", "/stale/1"):
         got = other.get(path)
