@@ -171,14 +171,15 @@ def sync(
     if store is None:
         return None
     ledger = engine.ledger
-    sent = engine.clock()
+    sent = asked = engine.clock()
+    longest = max(SYNC_PATIENCE, ledger.bound / 2)
     try:
         for _ in range(MAX_PAGES):
             asked = engine.clock()
             if probe:
                 engine.breaker.probing(asked)
             request = ledger.sync_request(sent)
-            patience = min(deadline, time.monotonic() + max(SYNC_PATIENCE, ledger.bound / 2))
+            patience = min(deadline, time.monotonic() + longest)
             page: SyncPage = yield Sync(store, request, engine.process_id, patience, ledger.bound, fleet=fleet)
             received = engine.clock()
             engine.server_time.observe(page.time, sent=asked, received=received)
@@ -188,7 +189,7 @@ def sync(
                 engine.sync_succeeded()
                 return page
     except Exception as error:  # whatever it is, nothing has been heard of what others purge
-        engine.sync_failed(error)
+        engine.sync_failed(error, late=engine.clock() - asked > 2 * longest)
         if probe:
             _note(engine, engine.clock() - sent, failed=True, probe=True)
     return None
