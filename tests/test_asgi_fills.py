@@ -99,7 +99,7 @@ async def test_a_fill_without_its_client_that_fails_lets_the_followers_go(
 
 
 async def test_a_leader_cancelled_while_l2_is_read_hands_the_lead_on(redis_server: RedisServer) -> None:
-    cache = TierCache(redis_server.url, lease_wait="30s", l2_budget="20s")
+    cache = TierCache(redis_server.url, lease_wait="30s", l2_budget="20s", l2_slow="20s")
     cache.route("/p/{id}", ttl="10m")
     reading = asyncio.Event()
     held: list[asyncio.Event] = []
@@ -289,7 +289,7 @@ async def test_a_response_that_is_whole_is_there_before_its_end_has_been_sent(ca
 
 
 async def test_the_write_to_l2_holds_neither_client_nor_followers_up(redis_server: RedisServer) -> None:
-    cache = TierCache(redis_server.url, l2_budget="20s", lease_wait="30s")
+    cache = TierCache(redis_server.url, l2_budget="20s", l2_slow="20s", lease_wait="30s")
     cache.route("/p/{id}", ttl="10m")
     store: Any = cache._engine.shared
     aset, release = store.aset, asyncio.Event()

@@ -146,7 +146,7 @@ def test_two_loops_of_one_process_share_a_fill() -> None:
 
 
 async def test_a_client_that_goes_with_its_answer_leaves_the_write_to_l2_alone(redis_server: RedisServer) -> None:
-    cache, other = (TierCache(redis_server.url, l2_budget="20s", lease_wait="30s") for _ in range(2))
+    cache, other = (TierCache(redis_server.url, l2_budget="20s", l2_slow="20s", lease_wait="30s") for _ in range(2))
     for each in (cache, other):
         each.route("/p/{id}", ttl=FAR, coalesce="fleet")
     store: Any = cache._engine.shared
@@ -172,7 +172,7 @@ async def test_a_client_that_goes_with_its_answer_leaves_the_write_to_l2_alone(r
 
 
 async def test_a_client_that_goes_while_a_refresh_is_arranged_takes_no_place_along(redis_server: RedisServer) -> None:
-    cache = TierCache(redis_server.url, l2_budget="20s", lease_wait="30s")
+    cache = TierCache(redis_server.url, l2_budget="20s", l2_slow="20s", lease_wait="30s")
     cache.route("/p/{id}", ttl=FAR, coalesce="fleet", stale_while_revalidate="1h", tags=["p"])
     store: Any = cache._engine.shared
     aacquire, asked = store.aacquire, asyncio.Event()

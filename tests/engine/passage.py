@@ -26,7 +26,8 @@ def far() -> float:
 def cache_with(url: str | None = None, template: str = "/p/{id}", **settings: Any) -> TierCache:
     """A cache with one rule, with a lifetime of ten minutes where nothing else is said."""
     own = {name: settings.pop(name) for name in ("namespace", "app", "max_variants", "lease_wait") if name in settings}
-    cache = TierCache(url, **{"namespace": "passage", "l2_budget": "20s", "staleness_bound": "600s", **own})
+    patient = {"l2_budget": "20s", "l2_slow": "20s", "staleness_bound": "600s"}
+    cache = TierCache(url, **{"namespace": "passage", **patient, **own})  # type: ignore[arg-type]
     cache.route(template, **{"ttl": "10m", **settings})
     return cache
 

@@ -41,7 +41,7 @@ def make() -> Iterator[Callable[..., TierCache]]:
     made: list[TierCache] = []
 
     def build(url: str, **settings: object) -> TierCache:
-        cache = TierCache(url, namespace="life", l2_budget="2s", **settings)  # type: ignore[arg-type]
+        cache = TierCache(url, namespace="life", l2_budget="2s", l2_slow="2s", **settings)  # type: ignore[arg-type]
         cache.route("/p/{id}", ttl="10m", tags=["product:{id}"])
         cache.route("/never-alone/{id}", ttl="10m", isolated_ttl=0)
         made.append(cache)

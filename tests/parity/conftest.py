@@ -30,7 +30,7 @@ class World:
         **settings: Any,
     ) -> Face:
         # A budget that no busy machine exceeds: what these tests look for must not depend on the time things take.
-        cache = TierCache(url, **{"l2_budget": "10s", **settings})
+        cache = TierCache(url, **{"l2_budget": "10s", "l2_slow": "10s", **settings})
         for template, policy in rules.items():
             cache.route(template, **policy)
         face = FACES[self.kind](cache, origin)

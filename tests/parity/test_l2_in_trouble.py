@@ -50,7 +50,7 @@ def link(one_redis: RedisServer) -> Iterator[Link]:
 
 
 def joined(world: World, link: Link, **settings: Any) -> Face:
-    face = world.face(Origin(), link.url, rules=RULES, **{"staleness_bound": "30s", **settings})
+    face = world.face(Origin(), link.url, rules=RULES, **{"staleness_bound": "30s", "l2_slow": "15ms", **settings})
     face.cache.start()
     eventually(face.cache._engine.trusted)
     return face

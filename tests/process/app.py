@@ -16,7 +16,10 @@ from tiercache import TierCache
 PIECE = bytes(1 << 20)
 # A budget that no busy machine exceeds: these tests are not about deadlines.
 cache = TierCache(
-    os.environ.get("TEST_URL") or None, l2_budget="10s", drain_timeout=os.environ.get("TEST_DRAIN", "20s")
+    os.environ.get("TEST_URL") or None,
+    l2_budget="10s",
+    l2_slow="10s",
+    drain_timeout=os.environ.get("TEST_DRAIN", "20s"),
 )
 cache.route("/p/{id}", ttl="10m", tags=["p:{id}"])
 cache.route("/slow/{id}", ttl="10m", coalesce="fleet")

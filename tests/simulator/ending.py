@@ -29,10 +29,13 @@ def settle(fleet: Fleet) -> None:
     fleet.calm = True
     for subscription in [s for s in fleet.subscriptions if s.deaf]:
         subscription.cut()
-    for _ in range(16):
-        world.run_until(world.now + 0.5)
-        if all(_settled(process) for process in fleet.processes):
-            break
+    for wait in (0.0, 1.5):
+        # A purge that was queued late is repeated later still.
+        world.run_until(world.now + wait)
+        for _ in range(16):
+            world.run_until(world.now + 0.5)
+            if all(_settled(process) for process in fleet.processes):
+                break
     fleet.look()
     _mirrors(fleet)
     _kept(fleet)

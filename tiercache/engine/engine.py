@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from tiercache.config import Settings
@@ -114,6 +115,8 @@ class Engine:
         """Whether some rule asks for session consistency, so that clients are told of their purges."""
         self.failing = False
         """Whether the last sync with the shared tier failed."""
+        self._late = False
+        """Whether the one before may have failed only because this process stood still."""
         self._lookup = memory.lookup
         self.breaker = Breaker(settings.l2_slow)
         self.wakes = Wakes()
@@ -313,13 +316,21 @@ class Engine:
         """Trust has lapsed although nothing failed: this process has just begun, was forked, or stood still."""
         return not self.failing and self.clock() >= self.ledger.trusted_until
 
-    def sync_failed(self, error: Exception) -> None:
-        """The shared tier did not answer a sync: from the end of trust on this process is isolated."""
+    def sync_failed(self, error: Exception, *, late: bool = False) -> None:
+        """The shared tier did not answer a sync: from the end of trust on this process is isolated.
+
+        `late`: long after it should have. Then the process itself may have stood still, and the answer have come
+        meanwhile: it must catch up before it serves, and only the next failure in a row tells of the shared tier.
+        """
+        if late and not self._late and self.ledger.last_good_sync > -inf:
+            self._late = True
+            return
         self.failing = True
         problem = error if isinstance(error, TierError) else f"{type(error).__name__}: {error}"
         self.complaints.swallow("shared tier unreachable, serving from L1 alone", problem)
 
     def sync_succeeded(self) -> None:
+        self._late = False
         if self.failing:
             self.failing = False
             self.complaints.settle("shared tier unreachable, serving from L1 alone", "it answers again")

@@ -179,14 +179,15 @@ def sync(
     if store is None:
         return None
     ledger = engine.ledger
-    sent = engine.clock()
+    sent = asked = engine.clock()
+    longest = max(SYNC_PATIENCE, ledger.bound / 2)
     try:
         for _ in range(MAX_PAGES):
             asked = engine.clock()
             if probe:
                 engine.breaker.probing(asked, late)
             request = ledger.sync_request(sent)
-            patience = min(deadline, time.monotonic() + max(SYNC_PATIENCE, ledger.bound / 2))
+            patience = min(deadline, time.monotonic() + longest)
             page: SyncPage = yield Sync(store, request, engine.process_id, patience, ledger.bound, fleet=fleet)
             received = engine.clock()
             engine.server_time.observe(page.time, sent=asked, received=received)
@@ -199,7 +200,7 @@ def sync(
         if hurried:
             engine.complaints.swallow("sync for a request", f"{type(error).__name__}: {error}")
         else:
-            engine.sync_failed(error)
+            engine.sync_failed(error, late=engine.clock() - asked > 2 * longest)
         if probe:
             _note(engine, engine.clock() - sent, failed=True, probe=True)
     return None
