@@ -12,8 +12,9 @@ from pathlib import Path
 from tiercache.config import Settings
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.decisions import REASONS
+from tiercache.core.kinds import DURATION, SIZE
 from tiercache.core.policy import Policy
-from tiercache.core.validation import DURATION, SIZE, Setting
+from tiercache.core.validation import Setting
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _MADE = "<!-- Made by `make reference` from the tables in the code. Change it there. -->"

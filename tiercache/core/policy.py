@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, Unpack, cast
 
+from tiercache.core.kinds import DURATION, SIZE
 from tiercache.core.policy_settings import BOUNDED, FLEET, ROWS, PolicySettings
-from tiercache.core.validation import (
-    DURATION,
-    SIZE,
-    Setting,
-    Validated,
-    qualified,
-    refuse_unknown,
-)
+from tiercache.core.validation import Setting, Validated, qualified, refuse_unknown
 from tiercache.errors import ConfigError
 
 

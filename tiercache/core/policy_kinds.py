@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from tiercache.core.validation import DURATION, listing, one_of
+from tiercache.core.kinds import DURATION, Kind, listing, one_of
 
 TIERS: Final = ("l1", "l2")
 PROBABILISTIC: Final = "probabilistic"
@@ -78,4 +78,32 @@ def fraction(value: Any) -> float:
 TAGS: Final = listing(
     "a list of tag templates, printable and with balanced braces around parameter names, e.g. ['product:{id}']",
     tag_template,
+    schema={"type": "string", "pattern": f"^(?:[^{{}}]|{_PLACEHOLDER.pattern})+$"},
+)
+STATUS_LIFETIMES: Final = Kind(
+    "a table from status to duration, e.g. {404: '10s'}, for statuses from 200 to 599 except "
+    + ", ".join(map(str, sorted(NEVER_STORED))),
+    status_lifetimes,
+    {"type": "object", "propertyNames": {"pattern": "^[2-5][0-9]{2}$"}, "additionalProperties": DURATION.schema},
+)
+TIER_NAMES: Final = Kind(
+    "a list of at least one of 'l1', 'l2'",
+    tier_names,
+    {"type": "array", "items": {"enum": list(TIERS)}, "minItems": 1},
+)
+EARLY: Final = Kind(
+    "a fraction of the lifetime above 0 and below 1, e.g. 0.8, or 'probabilistic'",
+    early,
+    {"anyOf": [{"const": PROBABILISTIC}, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}]},
+)
+FRACTION: Final = Kind(
+    "a fraction above 0 and up to 1, e.g. 0.1",
+    fraction,
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+)
+NEGOTIATED_NAMES: Final = listing(
+    "a list of names among 'Accept-Encoding', 'Accept-Language', 'Accept', 'Accept-Charset'",
+    negotiated,
+    # A schema cannot ignore the case of letters.
+    schema={"type": "string", "pattern": "^[Aa]ccept(-([Ee]ncoding|[Ll]anguage|[Cc]harset))?$"},
 )

@@ -6,31 +6,28 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Final, Literal, TypedDict
 
-from tiercache.core.policy_kinds import (
-    NEVER_STORED,
-    TAGS,
-    TIERS,
-    early,
-    fraction,
-    negotiated,
-    status_lifetimes,
-    tier_names,
-)
-from tiercache.core.validation import (
+from tiercache.core.kinds import (
     DURATION,
     FLAG,
     SIZE,
-    Kind,
-    Setting,
     above_zero,
     cookie_names,
     field_names,
-    listing,
     one_of,
     optional,
     whole,
     words_or_names,
 )
+from tiercache.core.policy_kinds import (
+    EARLY,
+    FRACTION,
+    NEGOTIATED_NAMES,
+    STATUS_LIFETIMES,
+    TAGS,
+    TIER_NAMES,
+    TIERS,
+)
+from tiercache.core.validation import Setting
 
 Duration = int | float | timedelta | str
 """Seconds, a `timedelta`, or text such as "250ms", "5s", "10m", "1h", "7d"."""
@@ -66,7 +63,7 @@ ROWS: Final = (
         "Freshness lifetime in the CDN, in seconds from when we send; None: not set.",
     ),
     Setting("tags", TAGS, (), "Tags of what is stored, filled from the route's parameters, for purges."),
-    Setting("tiers", Kind("a list of at least one of 'l1', 'l2'", tier_names), TIERS, "The tiers to store in."),
+    Setting("tiers", TIER_NAMES, TIERS, "The tiers to store in."),
     Setting(
         "query",
         words_or_names("ignore", "query parameter"),
@@ -86,11 +83,7 @@ ROWS: Final = (
     Setting("drop_cookies", cookie_names(), (), "Cookies whose Set-Cookie may be dropped from what is stored."),
     Setting(
         "ttl_by_status",
-        Kind(
-            "a table from status to duration, e.g. {404: '10s'}, for statuses from 200 to 599 except "
-            + ", ".join(map(str, sorted(NEVER_STORED))),
-            status_lifetimes,
-        ),
+        STATUS_LIFETIMES,
         {},
         "Freshness lifetime by status where the app states none, in seconds; instead of `ttl` for that status.",
     ),
@@ -126,14 +119,14 @@ ROWS: Final = (
     ),
     Setting(
         "early_refresh",
-        optional(Kind("a fraction of the lifetime above 0 and below 1, e.g. 0.8, or 'probabilistic'", early)),
+        optional(EARLY),
         None,
         "When a response is fetched anew behind an answer although it is still fresh: from this part of its lifetime "
         "on, or by chance, the likelier the nearer its end and the dearer it was to make (XFetch).",
     ),
     Setting(
         "jitter",
-        optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", fraction)),
+        optional(FRACTION),
         None,
         "By how much at most a lifetime that the app has not stated is shortened at random, as a fraction, so that "
         "what was stored together does not expire together.",
@@ -193,17 +186,14 @@ ROWS: Final = (
     ),
     Setting(
         "normalize",
-        listing(
-            "a list of names among 'Accept-Encoding', 'Accept-Language', 'Accept', 'Accept-Charset'",
-            negotiated,
-        ),
+        NEGOTIATED_NAMES,
         (),
         "Request fields by which responses vary that are compared by what they ask for, not by how they spell it.",
         early=True,
     ),
     Setting(
         "heuristic",
-        optional(Kind("a fraction above 0 and up to 1, e.g. 0.1", fraction)),
+        optional(FRACTION),
         None,
         "Lifetime as a fraction of the time since Last-Modified, where nothing else states one (RFC 9111 §4.2.2).",
     ),

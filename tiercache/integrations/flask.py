@@ -171,8 +171,7 @@ def _from_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
             raise ConfigError(key, redacted(value), f"this setting in a rule, such as {ROUTES} = {redacted(str(rule))}")
         if row is None:
             refuse_unknown("", key, value, [*_ROWS, ROUTES])
-        # A value that is no URL may hold a password all the same: it is left to `Settings`, which does not show it.
-        settings[row.name] = value if row.name == "url" else row.kind(key, value)
+        settings[row.name] = Settings.converted(row.name, key, value)
     routes = config.get(ROUTES) or {}
     if not isinstance(routes, Mapping) or not all(isinstance(rule, Mapping) for rule in routes.values()):
         raise ConfigError(ROUTES, routes, "a dict from templates to settings, e.g. {'/products/{id}': {'ttl': '10m'}}")

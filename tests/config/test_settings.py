@@ -4,7 +4,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from tiercache.config import DISABLED_VARIABLE, CacheSettings, Settings
+from tiercache.config import DEBUG_VARIABLE, DISABLED_VARIABLE, CacheSettings, Settings
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.errors import ConfigError
 
@@ -64,6 +64,7 @@ def test_every_setting_can_be_given() -> None:
         targets=["CDN-Cache-Control"],
         cache_status=False,
         age=False,
+        debug=True,
         enabled=True,
     )
     assert settings.l1_size == 2**20
@@ -179,3 +180,19 @@ def test_an_unclear_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     error = refused()
     assert (error.setting, error.value) == (DISABLED_VARIABLE, "maybe")
     assert "1, true, yes, on" in error.accepted
+
+
+def test_the_environment_switches_the_explanations_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DEBUG_VARIABLE, raising=False)
+    assert Settings().debug is False
+    monkeypatch.setenv(DEBUG_VARIABLE, "1")
+    assert Settings().debug is Settings(debug=None).debug is True
+    assert Settings(debug=False).debug is False
+    monkeypatch.setenv(DEBUG_VARIABLE, "verbose")
+    assert refused().setting == DEBUG_VARIABLE
+
+
+def test_a_secret_that_is_too_short_is_not_shown() -> None:
+    error = refused(session_secret="hunter2")
+    assert error.setting == "TierCache: session_secret"
+    assert "hunter2" not in str(error)

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Final, Literal, NoReturn, TypedDict, Unpack, cast
 
 from tiercache.core.admission import FORWARDING
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
-from tiercache.core.policy import Policy
-from tiercache.core.policy_settings import Duration, Size
-from tiercache.core.validation import (
+from tiercache.core.kinds import (
     DURATION,
     FLAG,
+    OFF,
+    ON,
     SIZE,
+    SWITCH,
     Kind,
-    Secret,
-    Setting,
-    Validated,
     above_zero,
     cookie_patterns,
     field_names,
     listing,
     one_of,
     optional,
-    redacted,
     whole,
 )
+from tiercache.core.policy import Policy
+from tiercache.core.policy_settings import Duration, Size
+from tiercache.core.validation import Secret, Setting, Validated, qualified, redacted, refuse_unknown
 from tiercache.errors import ConfigError
 
 DISABLED_VARIABLE: Final = "TIERCACHE_DISABLED"
 FORWARDING_HEADERS: Final = tuple(name.decode() for name in FORWARDING)
-_ON = frozenset({"1", "true", "yes", "on"})
-_OFF = frozenset({"", "0", "false", "no", "off"})
+DEBUG_VARIABLE: Final = "TIERCACHE_DEBUG"
 
 
-def _matching(pattern: str) -> Any:
+def _matching(accepted: str, pattern: str) -> Kind:
     compiled = re.compile(pattern)
 
     def convert(value: Any) -> str:
@@ -45,7 +44,7 @@ def _matching(pattern: str) -> Any:
             raise ValueError
         return value
 
-    return convert
+    return Kind(accepted, convert, {"type": "string", "pattern": f"^{pattern}$"})
 
 
 def _label(value: Any) -> str:
@@ -54,8 +53,8 @@ def _label(value: Any) -> str:
     return value
 
 
-def _url(value: Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.strip()):
+def _url(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
         raise ValueError
     return value
 
@@ -73,19 +72,23 @@ def _forwarding(value: Any) -> str:
 
 
 _OF_ROUTES = frozenset(row.name for row in Policy.settings())
-_LABEL = Kind("up to 64 printable characters", _label)
+_LABEL = Kind("up to 64 printable characters", _label, {"type": "string", "maxLength": 64})
+_URL = Kind("a URL such as 'redis://localhost:6379/0'", _url, {"type": "string", "minLength": 1})
+_SECRET = Kind(
+    "text of at least 16 characters, the same in every process", _secret, {"type": "string", "minLength": 16}
+)
 _WAIT = above_zero(DURATION)
 _ROWS = (
     Setting(
         "url",
-        Kind("a URL such as 'redis://localhost:6379/0', or None for L1 alone", _url),
+        optional(_URL),
         None,
         "The shared tier (L2); None: this process alone.",
     ),
     Setting(
         "namespace",
         # Braces would move keys between the slots of a Redis Cluster; colons and spaces would blur where a part ends.
-        Kind("1 to 64 letters, digits and . _ -", _matching("[A-Za-z0-9._-]{1,64}")),
+        _matching("1 to 64 letters, digits and . _ -", "[A-Za-z0-9._-]{1,64}"),
         "default",
         "What a purge reaches: one ledger, one set of tags.",
     ),
@@ -123,9 +126,10 @@ _ROWS = (
     ),
     Setting(
         "session_secret",
-        optional(Kind("text of at least 16 characters, the same in every process", _secret)),
+        optional(_SECRET),
         None,
         'Signs what a client carries of its own purges; needed for consistency="session" with a shared tier.',
+        secret=True,
     ),
     Setting("purge_timeout", _WAIT, "2s", "Longest that a purge waits for L2 to confirm, in seconds."),
     Setting(
@@ -156,7 +160,12 @@ _ROWS = (
     ),
     Setting(
         "trust_forwarded",
-        listing(f"a list of names among {', '.join(FORWARDING_HEADERS)}", _forwarding),
+        listing(
+            f"a list of names among {', '.join(FORWARDING_HEADERS)}",
+            _forwarding,
+            # A schema cannot ignore the case of letters.
+            schema={"anyOf": [{"enum": list(FORWARDING_HEADERS)}, {"type": "string", "pattern": "[A-Z]"}]},
+        ),
         (),
         "Forwarding fields that the proxy in front always sets itself; they become part of the key. "
         "Trusting one that a client can set lets it choose what others are served.",
@@ -174,6 +183,12 @@ _ROWS = (
         optional(FLAG),
         None,
         f"Whether anything is cached; None: yes, unless the environment has {DISABLED_VARIABLE}=1.",
+    ),
+    Setting(
+        "debug",
+        optional(FLAG),
+        None,
+        f"Whether each request is explained in the log; None: no, unless the environment has {DEBUG_VARIABLE}=1.",
     ),
 )
 
@@ -204,13 +219,20 @@ class CacheSettings(TypedDict, total=False):
     cache_status: bool
     age: bool
     enabled: bool | None
+    debug: bool | None
+
+
+class SourcedSettings(CacheSettings, total=False):
+    """The same for a cache whose URL may stand in a file or in the environment."""
+
+    url: str | None
 
 
 class Settings(Validated):
     """The settings of one cache. Frozen; attributes are parsed values: seconds, bytes, tuples of lower-case names.
 
-    `credential_headers` and `ignore_cookies` are the whole lists, the well-known entries first; `enabled` has the
-    environment taken into account and is never None. Raises `ConfigError` like every setting of tiercache.
+    `credential_headers` and `ignore_cookies` are the whole lists, the well-known entries first; `enabled` and `debug`
+    have the environment taken into account and are never None. Raises `ConfigError` like every setting of tiercache.
     """
 
     __slots__ = tuple(row.name for row in _ROWS)
@@ -240,34 +262,46 @@ class Settings(Validated):
     cache_status: bool
     age: bool
     enabled: bool
+    debug: bool
 
     def __init__(self, *, url: str | None = None, **settings: Unpack[CacheSettings]) -> None:
         given = cast("dict[str, Any]", settings)
         self._load(given if url is None else {"url": url, **given}, "TierCache")
 
-    def _load(self, settings: Mapping[str, Any], where: str) -> None:
-        url = settings.get("url")
-        if url is not None and not isinstance(url, str):
+    @classmethod
+    def converted(cls, name: str, where: str, value: object) -> Any:
+        """One setting's parsed value; errors name it as `where`, and show no password."""
+        row = cls._table[name]
+        if name == "url" and value is not None and not isinstance(value, str):
             # The value may hold a password, and its class says enough.
-            raise ConfigError(f"{where}: url" if where else "url", type(url), self._table["url"].kind.accepted)
-        secret = settings.get("session_secret")
-        if isinstance(secret, str):
-            settings = {**settings, "session_secret": Secret(secret)}
-        for name in settings:
-            if name in _OF_ROUTES and name not in self._table:
-                raise ConfigError(
-                    f"{where}: {name}" if where else name,
-                    redacted(settings[name]),
-                    f"this setting in a rule, cache.route(template, {name}=…), or beside a view; there is none for all",
-                )
-        super()._load(settings, where)
+            raise ConfigError(where, type(value), row.kind.accepted)
+        return row.kind(where, Secret(value) if row.secret and isinstance(value, str) else value)
+
+    @classmethod
+    def refuse(cls, name: str, where: str, value: object, extra: Iterable[str] = ()) -> NoReturn:
+        """`ConfigError` for a setting that there is none of for a whole cache."""
+        if name in _OF_ROUTES:
+            raise ConfigError(
+                qualified(where, name),
+                redacted(value),
+                f"this setting in a rule, cache.route(template, {name}=…), or beside a view; there is none for all",
+            )
+        refuse_unknown(where, name, value, [*cls._table, *extra])
+
+    def _load(self, settings: Mapping[str, Any], where: str) -> None:
+        for name, value in settings.items():
+            if name not in self._table:
+                self.refuse(name, where, value)
+        super()._load({n: self.converted(n, qualified(where, n), v) for n, v in settings.items()}, where)
 
     def _set(self, values: Mapping[str, Any], given: frozenset[str]) -> None:
         complete = dict(values)
         complete["credential_headers"] = _extended(CREDENTIAL_HEADERS, values["credential_headers"])
         complete["ignore_cookies"] = _extended(IGNORED_COOKIES, values["ignore_cookies"])
         if complete["enabled"] is None:
-            complete["enabled"] = not disabled_by(os.environ)
+            complete["enabled"] = not switched_on(DISABLED_VARIABLE, os.environ)
+        if complete["debug"] is None:
+            complete["debug"] = switched_on(DEBUG_VARIABLE, os.environ)
         super()._set(complete, given)
 
 
@@ -275,9 +309,9 @@ def _extended(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *more)))
 
 
-def disabled_by(environ: Mapping[str, str]) -> bool:
-    """Whether the environment switches caching off; `ConfigError` for a word that could mean either."""
-    word = environ.get(DISABLED_VARIABLE, "").strip().lower()
-    if word not in _ON | _OFF:
-        raise ConfigError(DISABLED_VARIABLE, environ[DISABLED_VARIABLE], "1, true, yes, on; or 0, false, no, off")
-    return word in _ON
+def switched_on(variable: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment has a switch on; `ConfigError` for a word that could mean either."""
+    word = environ.get(variable, "").strip().lower()
+    if word not in ON | OFF:
+        raise ConfigError(variable, environ[variable], SWITCH)
+    return word in ON
