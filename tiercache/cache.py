@@ -12,9 +12,10 @@ from tiercache.config import CacheSettings, Settings
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import SESSION, PolicySettings
 from tiercache.core.routes import Route, RouteTable
+from tiercache.engine.clocks import boot_clock
 from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import Flow, adrive, drive
-from tiercache.engine.engine import Engine, boot_clock
+from tiercache.engine.engine import Engine
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.ports import SharedStore
 from tiercache.engine.purging import PurgeReceipt, PurgeSettings, carry_out, purge_for
@@ -71,7 +72,7 @@ class TierCache:
             ConfigError: a template or setting that cannot work, no setting, or a rule that an earlier one shadows.
         """
         route = Route.of(template, policy, settings)
-        if route.policy.consistency == SESSION and self._engine.shared is not None:
+        if route.policy.consistency == SESSION and self.settings.url is not None:
             if self.settings.session_secret is None:
                 raise ConfigError(
                     f"route {template!r}: consistency",

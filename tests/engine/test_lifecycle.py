@@ -12,6 +12,7 @@ import pytest
 from tests.servers import RedisServer, free_port
 from tests.test_wsgi import app_with, environ_for
 from tiercache import PurgeUnconfirmed, TierCache
+from tiercache.engine import lifecycle
 
 GUARD = 30.0
 """Seconds: never waited for in full."""
@@ -223,3 +224,14 @@ def test_a_fork_listens_for_itself(server: RedisServer, make: Callable[..., Tier
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # Either made it anew first; the other may have it from Redis.
     eventually(lambda: page.get() in (b"parent", b"child"))
+
+
+def test_every_cache_hears_of_those_there_are_and_of_each_new_one() -> None:
+    seen: list[lifecycle.Lifecycle] = []
+    first = TierCache()
+    with lifecycle.every_cache(seen.append):
+        assert first._lifecycle in seen
+        second = TierCache()
+        assert seen[-1] is second._lifecycle
+    third = TierCache()
+    assert third._lifecycle not in seen

@@ -13,8 +13,9 @@ import tiercache.engine.flows as flows
 import tiercache.tiers.redis_scripts as scripts
 from tiercache.core.ledger import Ledger
 from tiercache.core.records import Message, SyncPage, SyncRequest
+from tiercache.engine.clocks import boot_clock
 from tiercache.engine.effects import Flow
-from tiercache.engine.engine import Engine, boot_clock
+from tiercache.engine.engine import Engine
 from tiercache.tiers.redis_connections import AsyncConnection, BoundedConnection
 from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 

@@ -36,11 +36,12 @@ from tiercache.core.policy_settings import BOUNDED, STRONG
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.server_time import ServerTime
 from tiercache.engine.breaker import Breaker
+from tiercache.engine.clocks import boot_clock
 from tiercache.engine.events import Complaints, Stats
 from tiercache.engine.flights import Flights, Wakes
 from tiercache.engine.limits import Limits
 from tiercache.engine.memo import Memo
-from tiercache.engine.ports import Clock, LocalStore, SharedStore
+from tiercache.engine.ports import Clock, LocalStore, PurgeWatcher, SharedStore
 from tiercache.engine.serving import Presenter
 from tiercache.errors import TierError
 
@@ -52,16 +53,6 @@ UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
 MEMORABLE = 2_048
 """Bytes of a key that is remembered so: clients choose how long they are."""
-
-boot_clock: Clock
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def boot_clock() -> float:
-        """Seconds that go on while the machine sleeps: a process thawed from a snapshot must notice the time gone."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-else:
-    boot_clock = time.monotonic
 
 
 class Engine:
@@ -78,22 +69,38 @@ class Engine:
         clock: Clock = boot_clock,
         wall: Clock = time.time,
     ) -> None:
-        self.settings = settings
-        self.enabled = settings.enabled
         self.routes = routes
-        self.memory = memory
-        self.shared = shared
         self.size_of = size_of
-        self.clock = clock
-        self.wall = wall
         self.rules = RequestRules(
             Credentials(settings.credential_headers, settings.ignore_cookies),
             tuple(name.encode() for name in settings.trust_forwarded),
         )
         self.targets = tuple(name.lower().encode() for name in settings.targets)
+        self.prefix = (settings.app, settings.version)
         self.stats = Stats()
-        self.complaints = Complaints(self.stats, clock)
         self.presenter = Presenter(self.stats, age=settings.age, cache_status=settings.cache_status)
+        self.sessions = False
+        """Whether some rule asks for session consistency, so that clients are told of their purges."""
+        self.purge_watcher: PurgeWatcher | None = None
+        """Told of each invalidation that is asked for here: the members of the ledger, and whether it is everything."""
+        self.begin(settings, memory, shared, clock=clock, wall=wall)
+
+    def begin(
+        self, settings: Settings, memory: LocalStore, shared: SharedStore | None, *, clock: Clock, wall: Clock
+    ) -> None:
+        """Know nothing of what was, and go on with these stores and clocks. Not while requests are under way.
+
+        Of the settings, those hold on that say how requests are read and answers written: the faces know them.
+        """
+        self.settings = settings
+        self.enabled = settings.enabled
+        self.memory = memory
+        self._lookup = memory.lookup
+        self.shared = shared
+        self.clock = clock
+        self.wall = wall
+        self.stats.reset()
+        self.complaints = Complaints(self.stats, clock)
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
         self.declared: Memo[Key] = Memo(clock)
@@ -109,15 +116,11 @@ class Engine:
         )
         self.process_id = secrets.token_hex(8)
         """The name by which the fleet knows this process."""
-        self.prefix = (settings.app, settings.version)
         self.server_time = ServerTime(wall() - clock())
-        self.sessions = False
-        """Whether some rule asks for session consistency, so that clients are told of their purges."""
         self.failing = False
         """Whether the last sync with the shared tier failed."""
         self._late = False
         """Whether the one before may have failed only because this process stood still."""
-        self._lookup = memory.lookup
         self.breaker = Breaker(settings.l2_slow)
         self.wakes = Wakes()
         self.leases: dict[str, str] = {}

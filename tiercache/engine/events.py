@@ -42,6 +42,14 @@ class Stats:
         self.swallowed: Counter[str] = Counter()
         """Failures that no request was allowed to notice, by kind."""
 
+    def reset(self) -> None:
+        """Count from nothing, in place: the faces hold on to the counters."""
+        for name, value in vars(self).items():
+            if isinstance(value, Counter):
+                value.clear()
+            else:
+                setattr(self, name, 0)
+
     def snapshot(self) -> dict[str, Any]:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 

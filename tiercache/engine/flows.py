@@ -217,6 +217,8 @@ def invalidate(
     """
     ledger = engine.ledger
     engine.stats.purges += 1
+    if engine.purge_watcher is not None:
+        engine.purge_watcher(members, everything)
     if engine.shared is None:
         return [ledger.purge_locally(members, everything, engine.clock())], None
     seen = ledger.stamp()

@@ -12,7 +12,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tiercache.engine import flows
 from tiercache.engine.effects import adrive, drive
@@ -36,6 +37,12 @@ class Lifecycle:
         self._stopping = threading.Event()
         self._settling = Settling()
         _living.add(self)
+        for prepare in _prepares:
+            prepare(self)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     @property
     def running(self) -> bool:
@@ -148,6 +155,20 @@ def _in_loop() -> bool:
 
 
 _living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+_prepares: list[Callable[[Lifecycle], None]] = []
+
+
+@contextmanager
+def every_cache(prepare: Callable[[Lifecycle], None]) -> Iterator[None]:
+    """Have `prepare` called for each cache of this process: those that there are, and until the end of the block each
+    new one before it is used."""
+    _prepares.append(prepare)
+    try:
+        for lifecycle in list(_living):
+            prepare(lifecycle)
+        yield
+    finally:
+        _prepares.remove(prepare)
 
 
 def _at_exit() -> None:

@@ -10,6 +10,8 @@ from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
 
 Clock = Callable[[], float]
 """Seconds that never go back, and that go on while the machine sleeps."""
+PurgeWatcher = Callable[[Sequence[str], bool], None]
+"""Is told the members of the ledger that are raised, and whether everything is invalidated. Must not raise."""
 
 
 class LocalStore(Protocol):
