@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, Unpack, cast
 
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
-from tiercache.config import CacheSettings, Settings
+from tiercache.config import CacheSettings, Settings, SourcedSettings
+from tiercache.config.sources import CONFIG_VARIABLE, gathered
+from tiercache.config.toml import NOTHING, Document, read_toml
+from tiercache.core.named_policies import NamedPolicies
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import SESSION, PolicySettings
 from tiercache.core.routes import Route, RouteTable
@@ -55,33 +60,104 @@ class TierCache:
     ) -> None:
         self.settings = Settings(url=url, **settings)
         self.routes = RouteTable()
+        self.policies = NamedPolicies()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
         self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings, credentials), size_of)
         self._lifecycle = Lifecycle(self._engine)
 
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        credentials: CredentialProvider | None = None,
+        **settings: Unpack[SourcedSettings],
+    ) -> Self:
+        """A cache with settings, named policies and rules from a TOML file, or from `[tool.tiercache]` of a
+        `pyproject.toml`.
+
+        Args:
+            path: of the file.
+            environ: where `TIERCACHE_` variables are looked for, which are stronger than the file; None: `os.environ`.
+            credentials: as above.
+            settings: stronger than both.
+
+        Raises:
+            ConfigError: the file cannot be read, or says something that is not accepted, named by file, table, setting
+                and value; or a variable is not accepted.
+        """
+        return cls._configured(read_toml(path), os.environ if environ is None else environ, credentials, settings)
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        credentials: CredentialProvider | None = None,
+        **settings: Unpack[SourcedSettings],
+    ) -> Self:
+        """A cache with settings from `TIERCACHE_URL`, `TIERCACHE_L1_SIZE` and so on, over those of the TOML file that
+        `TIERCACHE_CONFIG` names, if it does. The rest is as for `from_toml`.
+        """
+        environ = os.environ if environ is None else environ
+        path = environ.get(CONFIG_VARIABLE, "").strip()
+        return cls._configured(read_toml(path) if path else NOTHING, environ, credentials, settings)
+
+    @classmethod
+    def _configured(
+        cls,
+        document: Document,
+        environ: Mapping[str, str],
+        credentials: CredentialProvider | None,
+        settings: SourcedSettings,
+    ) -> Self:
+        gained = gathered(document.settings, environ, cast("dict[str, Any]", settings))
+        cache = cls(gained.pop("url", None), credentials=credentials, **gained)
+        cache.policies.configure(document.policies, document.used)
+        for route in document.routes:
+            cache._admit(route)
+        return cache
+
     # -- what is cached ----------------------------------------------------------------------------------------------
 
-    def route(self, template: str, policy: Policy | None = None, **settings: Unpack[PolicySettings]) -> Route:
+    def route(self, template: str, policy: Policy | str | None = None, **settings: Unpack[PolicySettings]) -> Route:
         """Add a rule; the first rule that matches a path decides.
+
+        What a configuration file says of the same template is put over it, setting by setting.
 
         Args:
             template: a path with parameters as Starlette writes them: `/p/{id}`, `/n/{x:int}`, `/files/{rest:path}`.
-            policy: a policy to start from; `settings` are put over it.
+            policy: a policy to start from, or the name of one; `settings` are put over it.
 
         Raises:
-            ConfigError: a template or setting that cannot work, no setting, or a rule that an earlier one shadows.
+            ConfigError: a template or setting that cannot work, no setting, a policy that there is not, or a rule that
+                an earlier one shadows.
         """
-        route = Route.of(template, policy, settings)
-        if route.policy.consistency == SESSION and self.settings.url is not None:
+        return self._admit(Route.of(template, policy, settings, self.policies))
+
+    def policy(self, name: str, **settings: Unpack[PolicySettings]) -> Policy:
+        """Name a policy, for rules that follow: `cache.policy("pages", ttl="10m")`, `cache.route("/", "pages")`.
+
+        What a configuration file says under the same name is put over it, setting by setting. Returns what holds.
+
+        Raises:
+            ConfigError: a setting that cannot work, no setting, or a name that another one has already.
+        """
+        return self.policies.add(name, Policy.parse(cast("dict[str, Any]", settings), f"policy {name!r}"))
+
+    def _admit(self, route: Route) -> Route:
+        held = self.routes.add(route)
+        if held.policy.consistency == SESSION and self._engine.shared is not None:
             if self.settings.session_secret is None:
                 raise ConfigError(
-                    f"route {template!r}: consistency",
+                    f"{held.named}: consistency",
                     SESSION,
                     "'bounded' or 'strong', or a session_secret beside the URL of the shared tier, "
                     "which signs what clients carry",
                 )
             self._engine.sessions = True
-        return self.routes.add(route)
+        return held
 
     def cached(self, *bare: Never, **settings: Unpack[PolicySettings]) -> Callable[[View], View]:
         """Declare a policy beside a view. It comes into force with the view's first answer; rules are stronger.

@@ -99,6 +99,7 @@ def test_every_setting_has_a_key() -> None:
         "TARGETS": ["CDN-Cache-Control"],
         "CACHE_STATUS": False,
         "AGE": False,
+        "DEBUG": True,
         "ENABLED": False,
     }
     assert {name.lower() for name in values} == {row.name for row in Settings.settings()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, Unpack, cast
 
@@ -35,7 +36,7 @@ _DERIVED = (
     "plain_key",
     "query_names",
 )
-_UNITED = ("tags", "invalidates")
+UNITED = ("tags", "invalidates")
 _FINE_UNCACHED = frozenset({"cache", "invalidates"})
 
 
@@ -163,10 +164,21 @@ class Policy(Validated):
             name: getattr(weaker if name in weaker.given and name not in stronger.given else stronger, name)
             for name in cls._table
         }
-        for name in _UNITED:
+        for name in UNITED:
             values[name] = tuple(dict.fromkeys((*getattr(stronger, name), *getattr(weaker, name))))
         merged = cls.__new__(cls)
         merged._set(values, stronger.given | weaker.given)
+        return merged
+
+    @classmethod
+    def layered(cls, layers: Iterable[tuple[str, Policy]], where: str) -> Policy:
+        """What several layers say together, the strongest first; `ConfigError` naming `where` if they contradict.
+
+        What a stronger layer does not cache, weaker ones need not know of.
+        """
+        merged = functools.reduce(cls.merge, (policy for _, policy in layers))
+        if merged.cache:
+            merged._check(where)
         return merged
 
     @classmethod

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any, Final, Self
 from uuid import UUID
 
-from tiercache.core.policy import Policy
+from tiercache.core.named_policies import Layers, NamedPolicies
+from tiercache.core.policy import UNITED, Policy
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.templates import ACCEPTED, Template, covers
 from tiercache.core.validation import redacted
@@ -32,7 +33,10 @@ class Route:
     Raises `ConfigError` for a template that cannot be read, and for a tag that names a parameter it does not have.
     """
 
-    __slots__ = ("_regex", "_tags", "is_rule", "literal", "params", "parsed", "policy", "template")
+    __slots__ = (
+        "_regex", "_tags", "configured", "is_rule", "layers", "literal", "named", "params", "parsed", "policy",
+        "template",
+    )  # fmt: skip
 
     parsed: Template | None
     """None for the route of what no rule matches."""
@@ -41,20 +45,39 @@ class Route:
     """False only for the route of what no rule matches: `RouteTable.unmatched`."""
     literal: bool
     """One path and no other."""
+    named: str
+    """How errors and reports name it."""
+    layers: Layers
+    """Where each part of the policy was written, the strongest first."""
+    configured: bool
+    """It stands in a configuration file and nowhere in code."""
 
-    def __init__(self, template: str, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        template: str,
+        policy: Policy | None = None,
+        *,
+        named: str = "",
+        layers: Layers = (),
+        configured: bool = False,
+    ) -> None:
         self.template = template
-        self.parsed = Template(template, where(template))
+        self.named = named or where(template)
+        self.configured = configured
+        self.parsed = Template(template, self.named)
         self.params = self.parsed.params
         self.literal = self.parsed.literal
         self._regex: re.Pattern[str] | None = self.parsed.regex
         self.is_rule = True
-        self._apply(Policy() if policy is None else policy)
+        if layers:
+            policy = Policy.layered(layers, self.named)
+        self._apply(policy := Policy() if policy is None else policy)
+        self.layers = layers or ((IN_CODE, policy),)
         for setting in ("tags", "invalidates"):
             for tag in getattr(self.policy, setting):
                 if not placeholders(tag) <= set(self.params):
                     raise ConfigError(
-                        f"{where(template)}: {setting}",
+                        f"{self.named}: {setting}",
                         tag,
                         f"tag templates with the parameters of the route ({', '.join(self.params) or 'it has none'})",
                     )
@@ -67,29 +90,49 @@ class Route:
         return cls(template, Policy.parse(settings, where(template)))
 
     @classmethod
-    def of(cls, template: str, policy: object, settings: Mapping[str, Any]) -> Self:
-        """A rule as users give it: `settings` over `policy`.
+    def of(
+        cls, template: str, policy: object, settings: Mapping[str, Any], policies: NamedPolicies | None = None
+    ) -> Self:
+        """A rule as users give it: `settings` over `policy`, which may be the name of one of `policies`.
 
         Raises:
-            ConfigError: as above; `policy` is none; or the rule sets nothing.
+            ConfigError: as above; `policy` is none, or no policy has that name; or the rule sets nothing.
         """
         route = cls.parse(template, settings)
-        if policy is not None:
-            if not isinstance(policy, Policy):
-                accepted = "a Policy, or None; settings are given by name, e.g. ttl='10m', or **{'ttl': '10m'}"
-                raise ConfigError(f"{where(template)}: policy", redacted(policy), accepted)
-            route = cls(template, Policy.merge(route.policy, policy))
-        if not route.policy.given:
+        own: Layers = ((IN_CODE, route.policy),) if route.policy.given else ()
+        below: Layers = ()
+        if isinstance(policy, str) and policies is not None:
+            below = policies.find(policy, where(template))
+        elif isinstance(policy, Policy):
+            below = ((IN_CODE, policy),) if policy.given else ()
+        elif policy is not None:
+            accepted = (
+                "a Policy, the name of one given by cache.policy(name, …), or None; settings are given by name, e.g. "
+                "ttl='10m', or **{'ttl': '10m'}"
+            )
+            raise ConfigError(f"{where(template)}: policy", redacted(policy), accepted)
+        if not own and not below:
             accepted = "a rule with at least one setting, e.g. ttl='10m', cache=False, or ttl=None to let the app say"
             raise ConfigError(where(template), None, accepted)
-        return route
+        return cls(template, layers=(*own, *below))
+
+    def under(self, stronger: Route) -> Route:
+        """This rule with the settings of a stronger one, of the same template, over it."""
+        return Route(self.template, named=stronger.named, layers=(*stronger.layers, *self.layers))
+
+    def source(self, setting: str) -> str:
+        """Where a setting was written that has not its default."""
+        return " and ".join(
+            [source for source, policy in self.layers if setting in policy.given][: None if setting in UNITED else 1]
+        )
 
     @classmethod
     def of_unmatched(cls, policy: Policy) -> Self:
         """The route of all that no rule matches: it has no template, no parameters and no tags."""
         route = cls.__new__(cls)
         route.template, route.parsed, route.params, route._regex = "", None, (), None
-        route.literal = route.is_rule = False
+        route.literal = route.is_rule = route.configured = False
+        route.named, route.layers = "no rule", ()
         route._apply(policy)
         return route
 
@@ -128,6 +171,9 @@ class Route:
 
     def __repr__(self) -> str:
         return f"Route({self.template!r}, {self.policy!r})" if self.is_rule else f"Route.of_unmatched({self.policy!r})"
+
+
+IN_CODE: Final = "code"
 
 
 def where(template: object) -> str:
@@ -195,6 +241,9 @@ class _Alternatives:
 class RouteTable:
     """The rules in order; the first that matches a path decides.
 
+    Rules of a configuration file come first, except that one with the template of a rule in code stands where that one
+    does, and its settings are put over the code's.
+
     Reads take no lock and may run while a rule is added; rules are added by one thread at a time.
     What was found is remembered for a bounded number of paths, so that a flood of different ones costs each a
     regular expression or two, and no memory.
@@ -213,21 +262,43 @@ class RouteTable:
             self.add(route)
 
     def add(self, route: Route) -> Route:
-        """Append a rule; `ConfigError` if an earlier one matches every path that it could match."""
+        """Append a rule; the one that is in force, with what a configuration file says of its template.
+
+        Raises:
+            ConfigError: an earlier rule from the same place, code or file, matches every path that it could match.
+        """
         later = route.parsed
         if later is None:
             raise ConfigError("route", route.template, ACCEPTED)
         for earlier in self._routes:
-            if earlier.parsed is not None and covers(earlier.parsed, later):
+            if earlier.configured == route.configured and earlier.parsed is not None and covers(earlier.parsed, later):
                 raise ConfigError(
-                    where(route.template),
+                    route.named,
                     route.template,
                     f"a rule that no earlier one matches entirely; {earlier.template!r} comes first and decides "
                     "for every such path, so put the narrower rule before it",
                 )
-        self._routes = (*self._routes, route)
+        stronger = None if route.configured else self.configured(route.template)
+        if stronger is not None:
+            route = route.under(stronger)
+        kept = tuple(one for one in self._routes if one is not stronger)
+        self._routes = (*kept, route)
         self._index = None
         return route
+
+    def configured(self, template: str) -> Route | None:
+        """The rule of a configuration file for a template that no rule in code has."""
+        return next((one for one in self._routes if one.configured and one.template == template), None)
+
+    def shadowed(self) -> dict[Route, Route]:
+        """The rules in code that decide for no path, each with the rule of a configuration file before it."""
+        configured = [one for one in self._routes if one.configured]
+        pairs = ((later, earlier) for later in self._routes if not later.configured for earlier in configured)
+        return {
+            later: earlier
+            for later, earlier in pairs
+            if later.parsed is not None and earlier.parsed is not None and covers(earlier.parsed, later.parsed)
+        }
 
     def match(self, path: str) -> Route:
         """The first rule that matches the path, else `unmatched`. Its parameters: `params_for` of the route."""
@@ -244,13 +315,15 @@ class RouteTable:
     def _reindex(self) -> _Index:
         while True:
             routes = self._routes
-            self._index = index = _Index(routes, self.unmatched)
+            shadowed = self.shadowed()
+            self._index = index = _Index(tuple(one for one in self if one not in shadowed), self.unmatched)
             # A rule added meanwhile has already discarded the index before this one: look again, or it is lost.
             if self._routes is routes:
                 return index
 
     def __iter__(self) -> Iterator[Route]:
-        return iter(self._routes)
+        routes = self._routes
+        return iter([*(one for one in routes if one.configured), *(one for one in routes if not one.configured)])
 
     def __len__(self) -> int:
         return len(self._routes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
@@ -55,12 +55,18 @@ def qualified(where: str, name: str) -> str:
 
 def refuse_unknown(where: str, name: object, value: object, known: Iterable[str]) -> NoReturn:
     """`ConfigError` for a setting that does not exist, with the closest that does."""
+    raise ConfigError(qualified(where, str(name)), redacted(value), f"only settings that exist{_closest(name, known)}")
+
+
+def refuse_reference(setting: str, value: object, known: Iterable[str], what: str) -> NoReturn:
+    """`ConfigError` for the name of something that does not exist, with the closest that does."""
+    raise ConfigError(setting, redacted(value), f"the name of {what}{_closest(value, known)}")
+
+
+def _closest(name: object, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ConfigError(
-        qualified(where, str(name)), redacted(value), f"only settings that exist{hint}: {', '.join(known)}"
-    )
+    return (f" (did you mean {close[0]!r}?)" if close else "") + f": {', '.join(known) or 'there is none yet'}"
 
 
 class Validated:
@@ -79,6 +85,11 @@ class Validated:
     def settings(cls) -> tuple[Setting, ...]:
         """Every setting with its default and documentation, in the order of the reference."""
         return tuple(cls._table.values())
+
+    @classmethod
+    def names(cls) -> Collection[str]:
+        """The names of all settings."""
+        return cls._table.keys()
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any], where: str = "") -> Self:
