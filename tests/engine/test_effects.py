@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import RedisServer, free_port
 from tiercache.core.records import Stamp, SyncRequest
-from tiercache.engine.effects import Effect, Fetch, Invalidate, Keep, Sync, Wait, adrive, drive
+from tiercache.engine.effects import Effect, Fetch, FetchMany, Invalidate, Keep, Sync, Wait, adrive, drive
 from tiercache.engine.flights import RELEASED, Flights
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
@@ -148,6 +148,8 @@ async def test_what_one_driver_does_the_other_one_sees(tier: RedisTier) -> None:
     for name, value in (("a", b"by thread"), ("b", b"by task"), ("c", None)):
         assert drive(one(Fetch(tier, name, far()))) == value
         assert await adrive(one(Fetch(tier, name, far()))) == value
+    assert drive(one(FetchMany(tier, ["c", "b", "a"], far()))) == [None, b"by task", b"by thread"]
+    assert await adrive(one(FetchMany(tier, ["b", "c"], far()))) == [b"by task", None]
     asked = SyncRequest("none", 0, 0.0)
     epoch = drive(one(Sync(tier, asked, "me", far(), 1.0))).epoch
     assert (await adrive(one(Sync(tier, asked, "me", far(), 1.0)))).epoch == epoch
@@ -160,11 +162,12 @@ async def test_what_one_driver_does_the_other_one_sees(tier: RedisTier) -> None:
     assert (page.head, page.floor, page.complete) == (2, 2, True)
 
 
-@pytest.mark.parametrize("kind", ["fetch", "keep", "invalidate", "sync"])
+@pytest.mark.parametrize("kind", ["fetch", "fetch many", "keep", "invalidate", "sync"])
 def test_a_tier_that_is_away_is_the_error_of_a_tier(driven: Driver, kind: str) -> None:
     tier = RedisTier(f"redis://127.0.0.1:{free_port()}/0", "effects")
     effects: dict[str, Callable[[], Effect]] = {
         "fetch": lambda: Fetch(tier, "a", far()),
+        "fetch many": lambda: FetchMany(tier, ["a", "b"], far()),
         "keep": lambda: Keep(tier, "a", b"", 1, far()),
         "invalidate": lambda: Invalidate(tier, ["h:t:a"], False, far(), Stamp("e", 0)),
         "sync": lambda: Sync(tier, SyncRequest("e", 0, 0.0), "me", far(), 1.0),

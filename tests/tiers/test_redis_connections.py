@@ -330,8 +330,8 @@ class TestNoReplyForAnother:
             assert tier.get("a", soon()) is None
             assert await tier.aget("a", soon()) is None
             proxy.say(b"$3\r\nold\r\n")
-            ((connection,),) = tier._threads._idle.values()
-            ((stream,),) = tier._loops[asyncio.get_running_loop()]._idle.values()
+            ((connection,),) = tier._wire.threads._idle.values()
+            ((stream,),) = tier._wire.loops[asyncio.get_running_loop()]._idle.values()
             while connection.quiet() or stream.quiet():
                 await asyncio.sleep(0.001)
             assert tier.get("a", soon()) is None

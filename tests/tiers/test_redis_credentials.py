@@ -69,7 +69,7 @@ class TestProvider:
             client.client_kill_filter(_type="pubsub")
         with pytest.raises(TierUnavailable):
             subscription.wait(20)
-        ((stream,),) = tier._loops[asyncio.get_running_loop()]._idle.values()
+        ((stream,),) = tier._wire.loops[asyncio.get_running_loop()]._idle.values()
         while stream.quiet():
             await asyncio.sleep(0.001)
         assert tier.get("a", soon()) is await tier.aget("a", soon()) is None

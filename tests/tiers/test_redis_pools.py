@@ -103,7 +103,7 @@ class TestPools:
             tier = open_tier(proxy.url)
             tier.get("a", soon())
             proxy.on_reply = held = Held()
-            pool = tier._threads
+            pool = tier._wire.threads
             running = threads.submit(tier.get, "a", soon())
             held.arrived.wait(20)
             tier.close()
@@ -134,19 +134,19 @@ class TestPools:
             for one in running:
                 one.result()
         # Each loop closed its connections when it ended.
-        assert all(not pool._all for pool in tier._loops.values())
+        assert all(not pool._all for pool in tier._wire.loops.values())
 
     def test_loops_that_ended_are_forgotten(self, tier: RedisTier) -> None:
         for _ in range(3):
             asyncio.run(tier.aget("a", soon()))
-        assert len(tier._loops) == 1
+        assert len(tier._wire.loops) == 1
 
     def test_close_reaches_a_loop_in_another_thread(self, tier: RedisTier) -> None:
         begun, ended = threading.Event(), threading.Event()
 
         async def main() -> None:
             await tier.aget("a", soon())
-            pool = tier._loops[asyncio.get_running_loop()]
+            pool = tier._wire.loops[asyncio.get_running_loop()]
             begun.set()
             await asyncio.to_thread(ended.wait, 20)
             assert not pool._all
@@ -236,7 +236,7 @@ class TestFork:
         tier.get("a", soon())
         with tier._lock:
             for _ in range(32):
-                tier._threads._slots.acquire()
+                tier._wire.threads._slots.acquire()
 
             def child() -> None:
                 tier.reset_after_fork()
@@ -245,7 +245,7 @@ class TestFork:
 
             in_child(child)
         for _ in range(32):
-            tier._threads._slots.release()
+            tier._wire.threads._slots.release()
 
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     async def test_the_child_holds_nothing_of_the_parents(

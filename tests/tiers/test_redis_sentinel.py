@@ -257,7 +257,7 @@ class TestRealSentinels:
         assert await tier.aget("a", soon()) == b"x"
         (message,) = tier.purge(["h:a"], False, soon())
         subscription = tier.listen(soon())
-        home = tier._topology.home("")
+        home = tier._wire.topology.home("")
         primary = sentinels.primary
         sentinels.notice_after(500)
         primary.kill()
@@ -269,8 +269,8 @@ class TestRealSentinels:
         page = until_answered(lambda deadline: tier.sync(SyncRequest(message.epoch, 1, 0.0), "p", deadline))
         # Redis may have lost the end of the history, and says so.
         assert page.epoch != message.epoch
-        assert tier._topology.home("") != home
-        assert sentinels.primary.url.endswith(f"{tier._topology.home('')}/0")
+        assert tier._wire.topology.home("") != home
+        assert sentinels.primary.url.endswith(f"{tier._wire.topology.home('')}/0")
         await tier.aset("b", b"y", 60_000, soon())
         assert tier.get("b", soon()) == b"y"
         again = tier.listen(soon())

@@ -25,7 +25,7 @@ class TestTls:
             tier.set("a", b"x" * 300_000, 60_000, soon())
             for _ in range(3):
                 assert tier.get("a", soon()) == b"x" * 300_000
-            assert len(tier._threads._all) == 1
+            assert len(tier._wire.threads._all) == 1
             subscription = tier.listen(soon())
             sent = tier.purge(["h:a"], False, soon())
             assert [subscription.wait(20)] == [sent[0]._replace(previous=())]
@@ -34,7 +34,7 @@ class TestTls:
         await asyncio.to_thread(in_thread)
         for _ in range(3):
             assert await tier.aget("a", soon()) == b"x" * 300_000
-        (pool,) = tier._loops.values()
+        (pool,) = tier._wire.loops.values()
         assert len(pool._all) == 1
         await tier.aclose()
 

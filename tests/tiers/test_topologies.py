@@ -16,6 +16,7 @@ from tests.tiers.redis_help import NOTHING, in_child, shortly, soon
 from tiercache.core.records import Stamp, SyncRequest
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
+from tiercache.tiers.redis_pipelines import LONGEST
 
 KEYS = [f"{i:032x}" for i in range(40)]
 """Enough for every master of a Cluster to have some."""
@@ -41,6 +42,31 @@ class TestContract:
         assert await asyncio.gather(*(tier.aget(key, soon()) for key in KEYS)) == [key.encode() for key in KEYS]
         await asyncio.gather(*(tier.adelete(key, soon()) for key in KEYS))
         assert await asyncio.gather(*(tier.aget(key, soon()) for key in KEYS)) == [None] * len(KEYS)
+
+    async def test_many_values_at_once(self, tier: RedisTier) -> None:
+        assert tier.get_many([], soon()) == await tier.aget_many([], soon()) == []
+        # The first call knows no server yet.
+        assert tier.get_many(KEYS, soon()) == await tier.aget_many(KEYS, soon()) == [None] * len(KEYS)
+        for key in KEYS[::2]:
+            tier.set(key, key.encode() * 1_000, 60_000, soon())
+        asked = [*KEYS, KEYS[0], KEYS[1]]
+        expected = [key.encode() * 1_000 if key in KEYS[::2] else None for key in asked]
+        assert tier.get_many(asked, soon()) == await tier.aget_many(asked, soon()) == expected
+
+    async def test_more_values_than_one_pipeline_takes(self, tier: RedisTier) -> None:
+        tier.set(KEYS[0], b"first", 60_000, soon())
+        tier.set(KEYS[1], b"last", 60_000, soon())
+        asked = [KEYS[0], *(f"none{i}" for i in range(5 * LONGEST)), KEYS[1]]
+        expected = [b"first", *[None] * (5 * LONGEST), b"last"]
+        assert tier.get_many(asked, soon()) == await tier.aget_many(asked, soon()) == expected
+
+    async def test_many_values_with_no_time_left(self, tier: RedisTier) -> None:
+        for _ in range(2):
+            with pytest.raises(TierUnavailable):
+                tier.get_many(KEYS, time.monotonic())
+            with pytest.raises(TierUnavailable):
+                await tier.aget_many(KEYS, time.monotonic())
+            assert tier.get_many(KEYS, soon()) == await tier.aget_many(KEYS, soon())
 
     async def test_the_ledger(self, tier: RedisTier) -> None:
         first = tier.purge([f"h:{i}" for i in range(1_500)], False, soon())
@@ -90,13 +116,13 @@ class TestContract:
                 assert await tier.aget(name + key, soon()) == (name + key).encode()
 
             await asyncio.gather(*(one(key) for key in KEYS))
-            return len(tier._loops[asyncio.get_running_loop()]._all)
+            return len(tier._wire.loops[asyncio.get_running_loop()]._all)
 
         def thread(name: str) -> int:
             for key in KEYS:
                 tier.set(name + key, (name + key).encode(), 60_000, soon())
                 assert tier.get(name + key, soon()) == (name + key).encode()
-            return len(tier._threads._all)
+            return len(tier._wire.threads._all)
 
         with concurrent.futures.ThreadPoolExecutor(6) as threads:
             running = [threads.submit(asyncio.run, tasks(f"loop{n}")) for n in range(2)]
@@ -108,7 +134,7 @@ class TestContract:
             for key in KEYS:
                 await tier.aset(key, b"x", 60_000, soon())
                 assert tier.get(key, soon()) == b"x"
-            threads, pool = tier._threads, tier._loops[asyncio.get_running_loop()]
+            threads, pool = tier._wire.threads, tier._wire.loops[asyncio.get_running_loop()]
             await tier.aclose()
             assert not threads._all
             assert not pool._all
@@ -120,7 +146,7 @@ class TestContract:
             tier.set(key, b"x", 60_000, soon())
             await tier.aget(key, soon())
         subscription = await asyncio.to_thread(tier.listen, soon())
-        before = len(tier._threads._all)
+        before = len(tier._wire.threads._all)
 
         def child() -> None:
             tier.reset_after_fork()
@@ -137,7 +163,7 @@ class TestContract:
         # The parent's connections are as they were.
         assert [tier.get(key, soon()) for key in KEYS] == [b"x"] * len(KEYS)
         assert await asyncio.gather(*(tier.aget(key, soon()) for key in KEYS)) == [b"x"] * len(KEYS)
-        assert len(tier._threads._all) == before
+        assert len(tier._wire.threads._all) == before
 
 
 URLS = ["redis://{}", "redis+sentinel://{}/shop", "redis+cluster://{}"]

@@ -85,6 +85,21 @@ class Fetch:
         return await self.store.aget(self.name, self.deadline)
 
 
+class FetchMany:
+    """Read several values of L2 at once; brings them in the order of their names."""
+
+    __slots__ = ("deadline", "names", "store")
+
+    def __init__(self, store: SharedStore, names: Sequence[str], deadline: float) -> None:
+        self.store, self.names, self.deadline = store, names, deadline
+
+    def run(self) -> list[bytes | None]:
+        return self.store.get_many(self.names, self.deadline)
+
+    async def arun(self) -> list[bytes | None]:
+        return await self.store.aget_many(self.names, self.deadline)
+
+
 class Keep:
     """Write one value to L2 for `ttl_ms` milliseconds."""
 

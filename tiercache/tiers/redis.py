@@ -7,11 +7,9 @@ circuit breaker and the caller to say.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import threading
-import time
 import weakref
 from collections.abc import Generator, Sequence
 from time import monotonic
@@ -20,15 +18,14 @@ from typing import Any, TypeVar
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
 from tiercache.tiers.redis_bus import Subscription, publish_command
-from tiercache.tiers.redis_cluster import ClusterTopology
-from tiercache.tiers.redis_connections import Address, Resolver, close_inherited, make_connection
+from tiercache.tiers.redis_connections import close_inherited, make_connection
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_leases import LeaseCommands
-from tiercache.tiers.redis_pools import LoopPool, ThreadPool
+from tiercache.tiers.redis_pipelines import rounds
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, Command, LedgerScripts
-from tiercache.tiers.redis_sentinel import SentinelTopology
-from tiercache.tiers.redis_topology import Ask, Rest, Standalone, Topology
-from tiercache.tiers.redis_urls import Target, parse_url
+from tiercache.tiers.redis_topology import Ask
+from tiercache.tiers.redis_urls import parse_url
+from tiercache.tiers.redis_wire import Wire
 
 T = TypeVar("T")
 
@@ -100,10 +97,7 @@ class RedisTier(LeaseCommands):
         self._begin()
 
     def _begin(self) -> None:
-        self._resolver = Resolver()
-        self._topology = _topology(self._target, self._credentials)
-        self._threads = ThreadPool(self._topology, self._pool_size, self._resolver)
-        self._loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        self._wire = Wire(self._target, self._credentials, self._pool_size)
         self._lock = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
@@ -118,6 +112,32 @@ class RedisTier(LeaseCommands):
         """`get` for the running event loop."""
         reply: bytes | None = await self._aexecute(deadline, self._prefix + key, "GET")
         return reply
+
+    def get_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
+        """The values in the order of the keys, by one round trip to each server that has some; None where there is
+        none. Raises as soon as one of them cannot be read.
+        """
+        names = [self._prefix + key for key in keys]
+        found: dict[str, bytes | None] = {}
+        for together in rounds(self._wire.topology, names):
+            for pipeline in together:
+                self._wire.walk(deadline, pipeline.keys[0], pipeline)
+                for name in pipeline.refused:
+                    pipeline.values[name] = self._wire.walk(deadline, name, ("GET", name))
+                found |= pipeline.values
+        return [found[name] for name in names]
+
+    async def aget_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
+        """`get_many` for the running event loop."""
+        names = [self._prefix + key for key in keys]
+        found: dict[str, bytes | None] = {}
+        for together in rounds(self._wire.topology, names):
+            for pipeline in together:
+                await self._wire.awalk(deadline, pipeline.keys[0], pipeline)
+                for name in pipeline.refused:
+                    pipeline.values[name] = await self._wire.awalk(deadline, name, ("GET", name))
+                found |= pipeline.values
+        return [found[name] for name in names]
 
     def set(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:
         """Keep the value for `ttl_ms` milliseconds (at least 1)."""
@@ -193,29 +213,29 @@ class RedisTier(LeaseCommands):
         """Subscribe to the bus; on return the server has confirmed it, so that a sync begun now misses nothing."""
         if deadline is None:
             deadline = monotonic() + self._listen_timeout
-        subscription: Subscription = self._walk(deadline, self._scripts.bus, _SUBSCRIBE)
+        subscription: Subscription = self._wire.walk(deadline, self._scripts.bus, _SUBSCRIBE, visit=self._subscribe)
         with self._lock:
             self._subscriptions.add(subscription)
         return subscription
 
-    def _subscribe(self, address: Address, deadline: float) -> Subscription:
-        connection = make_connection(address, self._resolver)
-        bus, sharded = self._scripts.bus, self._topology.sharded
+    def _subscribe(self, ask: Ask, deadline: float) -> Subscription:
+        connection = make_connection(ask.address, self._wire.resolver)
+        bus, sharded = self._scripts.bus, self._wire.topology.sharded
         return Subscription(connection, bus, deadline, self._heartbeat, sharded=sharded)
 
     def _purging(
         self, members: Sequence[str], everything: bool, seen: Stamp | None, *, ack: bool
     ) -> Generator[Command, Any, list[Message]]:
-        home = self._topology.home(self._scripts.ledger)
-        if self._topology.sharded and (home is None or home != self._publishes):
+        home = self._wire.topology.home(self._scripts.ledger)
+        if self._wire.topology.sharded and (home is None or home != self._publishes):
             # Known for one node; the next one may be of another version.
             self._scripts.publish = yield from publish_command(self._scripts.bus)
-            self._publishes = self._topology.home(self._scripts.ledger)
+            self._publishes = self._wire.topology.home(self._scripts.ledger)
         return (yield from self._scripts.purge(members, everything, seen, ack=ack))
 
     def _follow(self) -> None:
         """End the subscriptions to a server that has the ledger no longer: it may live on, cut off from the others."""
-        home = self._topology.home(self._scripts.bus)
+        home = self._wire.topology.home(self._scripts.bus)
         with self._lock:
             elsewhere = [one for one in self._subscriptions if one.where != home] if home is not None else []
         for subscription in elsewhere:
@@ -234,25 +254,15 @@ class RedisTier(LeaseCommands):
         The tier can be used again, and then connects anew.
         """
         with self._lock:
-            threads, loops, subscriptions = self._threads, self._loops, list(self._subscriptions)
-            self._threads = ThreadPool(self._topology, self._pool_size, self._resolver)
-            self._loops = {}
+            subscriptions = list(self._subscriptions)
             self._subscriptions = weakref.WeakSet()
         for subscription in subscriptions:
             subscription.close()
-        threads.close()
-        for loop, pool in loops.items():
-            try:
-                loop.call_soon_threadsafe(pool.drop_all)
-            except RuntimeError:  # the loop is closed, and closed the pool when it ended
-                pass
+        self._wire.close()
 
     async def aclose(self) -> None:
         """`close` for the running event loop, whose own connections are closed on return."""
-        with self._lock:
-            pool = self._loops.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.aclose()
+        await self._wire.aclose()
         self.close()
 
     def reset_after_fork(self) -> None:
@@ -260,72 +270,19 @@ class RedisTier(LeaseCommands):
 
         The parent goes on using them.
         """
-        threads, loops, subscriptions = self._threads, self._loops, list(self._subscriptions)
+        wire, subscriptions = self._wire, list(self._subscriptions)
         # New locks too: another thread may have held one at the moment of the fork.
         self._begin()
-        threads.forget()
-        for pool in loops.values():
-            pool.forget()
+        wire.forget()
         for subscription in subscriptions:
             subscription.forget()
         close_inherited()
 
-    async def _new_pool(self) -> LoopPool:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            for other in [other for other in self._loops if other.is_closed()]:
-                del self._loops[other]
-            pool = self._loops[loop] = LoopPool(self._topology, self._pool_size)
-        await pool.bind()
-        return pool
-
     def _execute(self, deadline: float, key: str, name: str, *more: Any) -> Any:
-        return self._walk(deadline, key, (name, key, *more))
+        return self._wire.walk(deadline, key, (name, key, *more))
 
     async def _aexecute(self, deadline: float, key: str, name: str, *more: Any) -> Any:
-        return await self._awalk(deadline, key, (name, key, *more))
-
-    def _walk(self, deadline: float, key: str, command: Command, *, careful: bool = False) -> Any:
-        """Drive the flow that leads a command to its server."""
-        flow = self._topology.route(key, command, careful=careful)
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Rest):
-                    time.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
-                    step = flow.send(None)
-                    continue
-                until = _share(deadline, step)
-                try:
-                    if step.command is _SUBSCRIBE:
-                        reply: Any = self._subscribe(step.address, until)
-                    else:
-                        reply = self._threads.execute(until, step)
-                except TierError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(reply)
-        except StopIteration as end:
-            return end.value
-
-    async def _awalk(self, deadline: float, key: str, command: Command, *, careful: bool = False) -> Any:
-        pool = self._loops.get(asyncio.get_running_loop()) or await self._new_pool()
-        flow = self._topology.route(key, command, careful=careful)
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Rest):
-                    await asyncio.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
-                    step = flow.send(None)
-                    continue
-                try:
-                    reply = await pool.execute(_share(deadline, step), step)
-                except TierError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(reply)
-        except StopIteration as end:
-            return end.value
+        return await self._wire.awalk(deadline, key, (name, key, *more))
 
     def _lease_key(self, name: str) -> str:
         return f"tc:{{{self._prefix}{name}}}:lease"
@@ -338,7 +295,7 @@ class RedisTier(LeaseCommands):
             command = next(flow)
             while True:
                 try:
-                    reply = self._walk(deadline, key, command, careful=careful)
+                    reply = self._wire.walk(deadline, key, command, careful=careful)
                 except TierError as error:
                     command = flow.throw(error)
                 else:
@@ -354,7 +311,7 @@ class RedisTier(LeaseCommands):
             command = next(flow)
             while True:
                 try:
-                    reply = await self._awalk(deadline, key, command, careful=careful)
+                    reply = await self._wire.awalk(deadline, key, command, careful=careful)
                 except TierError as error:
                     command = flow.throw(error)
                 else:
@@ -373,25 +330,3 @@ class RedisTier(LeaseCommands):
                 self.where,
             )
         return end.value
-
-
-def _share(deadline: float, ask: Ask) -> float:
-    if ask.share == 1.0:
-        return deadline
-    now = monotonic()
-    return now + (deadline - now) * ask.share
-
-
-def _topology(target: Target, credentials: CredentialProvider | None) -> Topology:
-    """Made anew after a fork, with locks of its own."""
-    address, seeds = target.address, target.seeds
-    if credentials is not None:
-        login = Login(credentials)
-        address = address._replace(login=login)
-        if target.kind != "sentinel":
-            seeds = tuple(seed._replace(login=login) for seed in seeds)
-    if target.kind == "sentinel":
-        return SentinelTopology(seeds, address, target.service)
-    if target.kind == "cluster":
-        return ClusterTopology(seeds, address)
-    return Standalone(seeds[0])

@@ -15,6 +15,7 @@ from redis.exceptions import AskError, MovedError, TryAgainError
 
 from tiercache.errors import TierError, TierUnavailable
 from tiercache.tiers.redis_connections import Address
+from tiercache.tiers.redis_pipelines import Pipeline
 from tiercache.tiers.redis_topology import Ask, Command, Rest, Route, casts_doubt
 
 _HOPS = 8
@@ -40,7 +41,7 @@ class ClusterTopology:
         self._suspect = ""
         self.version = 0
 
-    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+    def route(self, key: str, command: Command | Pipeline, *, careful: bool = False) -> Route:
         slot = key_slot(key.encode())
         if self._outdated:
             self._outdated = False  # One is enough to ask; the others go on with what there is.

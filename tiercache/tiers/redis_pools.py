@@ -26,6 +26,7 @@ from tiercache.tiers.redis_connections import (
     make_connection,
 )
 from tiercache.tiers.redis_errors import FOREIGN, spoils_connection, translate
+from tiercache.tiers.redis_pipelines import Pipeline
 from tiercache.tiers.redis_topology import Ask, Topology
 
 _ASKING = ("ASKING",)
@@ -59,7 +60,12 @@ class ThreadPool:
             try:
                 if ask.asking:
                     connection.exchange(_ASKING, deadline)
-                reply = connection.exchange(ask.command, deadline)
+                command = ask.command
+                if isinstance(command, Pipeline):
+                    command.run(connection, deadline)
+                    reply = None
+                else:
+                    reply = connection.exchange(command, deadline)
             except ResponseError as error:
                 if spoils_connection(error):
                     self._drop(connection)
@@ -193,7 +199,12 @@ class LoopPool:
         try:
             if ask.asking:
                 await connection.exchange(_ASKING)
-            reply = await connection.exchange(ask.command)
+            command = ask.command
+            if isinstance(command, Pipeline):
+                await command.arun(connection)
+                reply = None
+            else:
+                reply = await connection.exchange(command)
         except ResponseError as error:
             if spoils_connection(error):
                 self._drop(connection)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tiercache.errors import TierError, TierUnavailable
 from tiercache.tiers.redis_connections import Address
+from tiercache.tiers.redis_pipelines import Pipeline
 from tiercache.tiers.redis_topology import Ask, Command, Route, casts_doubt
 
 CONFIRMED_FOR = 1.0
@@ -36,7 +37,7 @@ class SentinelTopology:
         self._confirm_at = 0.0
         self.version = 0
 
-    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+    def route(self, key: str, command: Command | Pipeline, *, careful: bool = False) -> Route:
         primary = self._primary
         if primary is None:
             primary = yield from self._find(1.0)

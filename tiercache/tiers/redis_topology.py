@@ -15,6 +15,7 @@ from redis.exceptions import ClusterDownError, ReadOnlyError
 from tiercache.errors import TierError, TierUnavailable
 from tiercache.tiers.redis_connections import Address
 from tiercache.tiers.redis_errors import FOREIGN, no_longer_primary
+from tiercache.tiers.redis_pipelines import Pipeline
 
 Command = tuple[Any, ...]
 
@@ -23,7 +24,7 @@ class Ask(NamedTuple):
     """Send a command to a server."""
 
     address: Address
-    command: Command
+    command: Command | Pipeline
     asking: bool = False
     """Whether the server is to answer for a slot that is still on its way there."""
     share: float = 1.0
@@ -45,7 +46,7 @@ class Topology(Protocol):
     sharded: bool
     """Whether the bus may be one of a Cluster's shards."""
 
-    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+    def route(self, key: str, command: Command | Pipeline, *, careful: bool = False) -> Route:
         """Have a command carried out by the server that has the key.
 
         A command that fails because another server has taken over is sent to that one: each one of ours may be
@@ -72,7 +73,7 @@ class Standalone:
     def __init__(self, address: Address) -> None:
         self._address = address
 
-    def route(self, key: str, command: Command, *, careful: bool = False) -> Route:
+    def route(self, key: str, command: Command | Pipeline, *, careful: bool = False) -> Route:
         return (yield Ask(self._address, command))
 
     def home(self, key: str) -> str | None:

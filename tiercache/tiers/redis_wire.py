@@ -1,0 +1,142 @@
+"""How a command gets to its server and its reply back, for threads and for event loops: topology and pools together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from tiercache.errors import TierError
+from tiercache.tiers.redis_cluster import ClusterTopology
+from tiercache.tiers.redis_connections import Resolver
+from tiercache.tiers.redis_credentials import CredentialProvider, Login
+from tiercache.tiers.redis_pipelines import Pipeline
+from tiercache.tiers.redis_pools import LoopPool, ThreadPool
+from tiercache.tiers.redis_sentinel import SentinelTopology
+from tiercache.tiers.redis_topology import Ask, Command, Rest, Standalone, Topology
+from tiercache.tiers.redis_urls import Target
+
+Visit = Callable[[Ask, float], Any]
+"""What is done at a server, until a moment on `time.monotonic()`. Raises `TierError` as a command does."""
+
+
+class Wire:
+    """One for each tier; a forked child makes its own, with locks of its own."""
+
+    def __init__(self, target: Target, credentials: CredentialProvider | None, pool_size: int) -> None:
+        self.resolver = Resolver()
+        self.topology = _topology(target, credentials)
+        self.threads = ThreadPool(self.topology, pool_size, self.resolver)
+        self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        self._pool_size = pool_size
+        self._lock = threading.Lock()
+
+    def walk(
+        self,
+        deadline: float,
+        key: str,
+        command: Command | Pipeline,
+        *,
+        careful: bool = False,
+        visit: Visit | None = None,
+    ) -> Any:
+        """Drive the flow that leads a command to the server of `key`. `visit`: done there in place of sending it."""
+        flow = self.topology.route(key, command, careful=careful)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Rest):
+                    time.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
+                    step = flow.send(None)
+                    continue
+                act = self._send if visit is None or step.command is not command else visit
+                try:
+                    reply: Any = act(step, _share(deadline, step))
+                except TierError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(reply)
+        except StopIteration as end:
+            return end.value
+
+    def _send(self, ask: Ask, deadline: float) -> Any:
+        return self.threads.execute(deadline, ask)
+
+    async def awalk(self, deadline: float, key: str, command: Command | Pipeline, *, careful: bool = False) -> Any:
+        """`walk` for the running event loop."""
+        pool = self.loops.get(asyncio.get_running_loop()) or await self._new_pool()
+        flow = self.topology.route(key, command, careful=careful)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Rest):
+                    await asyncio.sleep(max(0.0, min(step.seconds, deadline - monotonic())))
+                    step = flow.send(None)
+                    continue
+                try:
+                    reply = await pool.execute(_share(deadline, step), step)
+                except TierError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(reply)
+        except StopIteration as end:
+            return end.value
+
+    async def _new_pool(self) -> LoopPool:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            for other in [other for other in self.loops if other.is_closed()]:
+                del self.loops[other]
+            pool = self.loops[loop] = LoopPool(self.topology, self._pool_size)
+        await pool.bind()
+        return pool
+
+    def close(self) -> None:
+        """Close what is idle now and the rest when its operation ends. Whoever comes after that connects anew."""
+        with self._lock:
+            threads, loops = self.threads, self.loops
+            self.threads = ThreadPool(self.topology, self._pool_size, self.resolver)
+            self.loops = {}
+        threads.close()
+        for loop, pool in loops.items():
+            try:
+                loop.call_soon_threadsafe(pool.drop_all)
+            except RuntimeError:  # the loop is closed, and closed the pool when it ended
+                pass
+
+    async def aclose(self) -> None:
+        """`close` for the connections of the running event loop alone, which are closed on return."""
+        with self._lock:
+            pool = self.loops.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.aclose()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's connections, and say nothing to the server."""
+        self.threads.forget()
+        for pool in self.loops.values():
+            pool.forget()
+
+
+def _share(deadline: float, ask: Ask) -> float:
+    if ask.share == 1.0:
+        return deadline
+    now = monotonic()
+    return now + (deadline - now) * ask.share
+
+
+def _topology(target: Target, credentials: CredentialProvider | None) -> Topology:
+    address, seeds = target.address, target.seeds
+    if credentials is not None:
+        login = Login(credentials)
+        address = address._replace(login=login)
+        if target.kind != "sentinel":
+            seeds = tuple(seed._replace(login=login) for seed in seeds)
+    if target.kind == "sentinel":
+        return SentinelTopology(seeds, address, target.service)
+    if target.kind == "cluster":
+        return ClusterTopology(seeds, address)
+    return Standalone(seeds[0])
