@@ -15,6 +15,7 @@ from tiercache.core.decisions import REASONS
 from tiercache.core.kinds import DURATION, SIZE
 from tiercache.core.policy import Policy
 from tiercache.core.validation import Setting
+from tiercache.engine.troubles import LOGGERS, TROUBLES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _MADE = "<!-- Made by `make reference` from the tables in the code. Change it there. -->"
@@ -74,6 +75,21 @@ say what came of it.
 ## Reasons
 
 What `detail` may say, and what the counters `bypassed` and `refused` of [`stats()`](metrics.md) count by.
+"""
+
+_LOGGING = """\
+# Logging
+
+The loggers of tiercache are those of the standard library. No handler is added to them and no level is set, so that
+without any configuration Python writes their warnings to standard error, as it does for every library, and nothing
+else. To have none of them: `logging.getLogger("tiercache").setLevel(logging.CRITICAL)`.
+
+- A hit writes no line.
+- Each kind of trouble is one `WARNING` a minute at most, in each process, however often it happens. The next line says
+  how many were left out, and the counter `swallowed` of [`stats()`](metrics.md) has them all. When a trouble is over,
+  an `INFO` line says so.
+- Lines are one line each and at most 1,000 characters of what others said. The password of the URL, the
+  `session_secret`, cookies, credential fields, tokens and what else looks like a secret are replaced by `***`.
 """
 
 _CREDENTIALS = """\
@@ -150,9 +166,21 @@ def status_page() -> str:
     return f"{_MADE}\n\n{_STATUS}\n{_table(('reason', 'meaning'), rows)}"
 
 
+def logging_page() -> str:
+    loggers = _table(("logger", "about"), ([f"`{name}`", about] for name, about in LOGGERS.items()))
+    rows = ([f"`{kind}`", f"`{one.logger}`", one.meaning] for kind, one in TROUBLES.items())
+    troubles = _table(("line begins with", "logger", "it means"), rows)
+    return f"{_MADE}\n\n{_LOGGING}\n{loggers}\n## Kinds of trouble\n\n{troubles}"
+
+
 def pages() -> dict[str, str]:
     """The generated pages by the name of their file in `docs/reference/`."""
-    return {"settings.md": settings_page(), "policy.md": policy_page(), "cache-status.md": status_page()}
+    return {
+        "settings.md": settings_page(),
+        "policy.md": policy_page(),
+        "cache-status.md": status_page(),
+        "logging.md": logging_page(),
+    }
 
 
 def stale(folder: Path) -> list[str]:

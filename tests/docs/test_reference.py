@@ -17,6 +17,7 @@ from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.decisions import REASONS
 from tiercache.core.policy import Policy
 from tiercache.engine.purging import PurgeSettings
+from tiercache.engine.troubles import LOGGERS, TROUBLES
 from tiercache.tiers import redis_errors
 from tools import reference
 
@@ -128,11 +129,17 @@ def test_every_counter_is_in_its_page_and_no_other() -> None:
     assert rows == list(TierCache().stats())
 
 
-def test_every_kind_of_log_line_is_explained() -> None:
+def test_every_kind_of_log_line_is_explained_and_no_other() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tiercache").rglob("*.py")]
     kinds = {kind for source in sources for kind in SWALLOWED.findall(source)}
-    assert len(kinds) > 5
-    assert kinds - quoted("how-to/debug.md") == set()
+    assert kinds == set(TROUBLES)
+
+
+def test_every_logger_is_one_of_those_in_the_reference() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tiercache").rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r'getLogger\("([^"]+)"\)', source)}
+    assert named <= set(LOGGERS)
+    assert {trouble.logger for trouble in TROUBLES.values()} <= set(LOGGERS)
 
 
 def test_the_permissions_are_those_that_the_error_names() -> None:

@@ -26,7 +26,7 @@ def complaints(stats: Stats, clock: Clock, caplog: pytest.LogCaptureFixture) -> 
 
 
 def written(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "tiercache"]
+    return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "tiercache.l2"]
 
 
 def test_a_snapshot_is_plain_and_stands_still(stats: Stats) -> None:
@@ -56,6 +56,10 @@ def test_it_is_counted_each_time_and_written_once_a_minute(
     clock.turn(0.1)
     complaints.swallow("L2 read", "still gone")
     assert len(written(caplog)) == 2
+    assert written(caplog)[1][1] == "L2 read: still gone (5 more since the last line)"
+    complaints.swallow("L2 read", "and again")
+    complaints.settle("L2 read", "it answers again")
+    assert written(caplog)[2:] == [(logging.INFO, "L2 read: it answers again (1 more since the last line)")]
 
 
 def test_each_kind_has_a_minute_of_its_own(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,6 +33,7 @@ from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import BOUNDED, STRONG
+from tiercache.core.redaction import Redactor, passwords_of
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.server_time import ServerTime
 from tiercache.engine.breaker import Breaker
@@ -100,7 +101,8 @@ class Engine:
         self.clock = clock
         self.wall = wall
         self.stats.reset()
-        self.complaints = Complaints(self.stats, clock)
+        secrets_known = (*passwords_of(settings.url), *filter(None, [settings.session_secret]))
+        self.complaints = Complaints(self.stats, clock, Redactor(settings.credential_headers, secrets_known))
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
         self.declared: Memo[Key] = Memo(clock)

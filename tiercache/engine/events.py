@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+from tiercache.core.redaction import redact
 from tiercache.engine.ports import Clock
+from tiercache.engine.troubles import HTTP, TROUBLES
 
 LONGEST_PROBLEM = 1_000
 """Characters of a problem that are logged."""
 COMPLAINT_INTERVAL = 60.0
 """Seconds between two log lines of one kind."""
 
-logger = logging.getLogger("tiercache")
+_LONGEST_READ = 4 * LONGEST_PROBLEM
+"""Characters of a problem that are looked through for secrets, so that none is cut in two and shown by half."""
+
+_http = logging.getLogger(HTTP)
 
 
 class Stats:
@@ -54,48 +60,62 @@ class Stats:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
-def _line(problem: object) -> str:
+def one_line(problem: object, redact: Callable[[str], str] = redact) -> str:
     """A problem as one line: messages of exceptions repeat what clients sent, and could forge lines of a log."""
-    text = str(problem)[:LONGEST_PROBLEM]
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    text = str(problem)[:_LONGEST_READ]
+    text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return redact(text)[:LONGEST_PROBLEM]
 
 
 def remark(kind: str, *words: object) -> None:
     """A line of the debug log, for what is as it should be and yet surprises whoever looks for the reason."""
-    if logger.isEnabledFor(logging.DEBUG):
-        logger.debug("%s: %s", kind, ": ".join([_line(word) for word in words]))
+    if _http.isEnabledFor(logging.DEBUG):
+        _http.debug("%s: %s", kind, ": ".join([one_line(word) for word in words]))
 
 
 class Complaints:
-    """Log lines for what goes wrong: counted each time, written once a minute and kind."""
+    """Log lines for what goes wrong: counted each time, written once a minute and kind, without secrets."""
 
-    def __init__(self, stats: Stats, clock: Clock) -> None:
+    def __init__(self, stats: Stats, clock: Clock, redact: Callable[[str], str] = redact) -> None:
         self._stats = stats
         self._clock = clock
+        self._redact = redact
         self._lock = threading.Lock()
-        self._written: dict[str, float] = {}
+        self._written: dict[str, tuple[float, int]] = {}
+        """By kind: when a line was written, and how many have been left out since."""
 
     def swallow(self, kind: str, problem: object) -> None:
         """Count a failure that must not reach a request, and say so in the log if the last time is a while ago.
 
-        `kind` comes from a fixed set in the code, never from input: it is a key here and in the counters.
+        `kind` is one of `troubles.TROUBLES`, never from input: it is a key here and in the counters.
         """
         now = self._clock()
         with self._lock:
             self._stats.swallowed[kind] += 1
-            last = self._written.get(kind)
+            last, left_out = self._written.get(kind, (None, 0))
             if last is not None and now - last < COMPLAINT_INTERVAL:
+                self._written[kind] = (last, left_out + 1)
                 return
-            self._written[kind] = now
-        logger.warning("%s: %s (further ones are counted in stats() and logged once a minute)", kind, _line(problem))
+            self._written[kind] = (now, 0)
+        if last is None:
+            more = "further ones are counted in stats() and logged once a minute"
+        else:
+            more = f"{left_out} more since the last line"
+        _logger_of(kind).warning("%s: %s (%s)", kind, one_line(problem, self._redact), more)
 
     def settle(self, kind: str, message: str) -> None:
         """A trouble of this kind is over: log it if it was complained of, and let the next one be heard at once."""
         with self._lock:
-            known = self._written.pop(kind, None) is not None
-        if known:
-            logger.info("%s: %s", kind, message)
+            known = self._written.pop(kind, None)
+        if known is not None:
+            more = f" ({known[1]} more since the last line)" if known[1] else ""
+            _logger_of(kind).info("%s: %s%s", kind, message, more)
 
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
+
+
+def _logger_of(kind: str) -> logging.Logger:
+    trouble = TROUBLES.get(kind)
+    return logging.getLogger("tiercache" if trouble is None else trouble.logger)

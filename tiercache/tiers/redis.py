@@ -29,7 +29,7 @@ from tiercache.tiers.redis_wire import Wire
 
 T = TypeVar("T")
 
-_log = logging.getLogger("tiercache")
+_log = logging.getLogger("tiercache.ledger")
 
 
 _SUBSCRIBE: Command = ("SUBSCRIBE",)

@@ -1,0 +1,84 @@
+"""The kinds of trouble that are kept from requests: the logger that tells of each, and what it means."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+HTTP: Final = "tiercache.http"
+L2: Final = "tiercache.l2"
+LEDGER: Final = "tiercache.ledger"
+CONFIG: Final = "tiercache.config"
+EXPLAIN: Final = "tiercache.debug"
+
+LOGGERS: Final = MappingProxyType(
+    {
+        HTTP: "requests and responses: what an app did, and what a client was kept from noticing",
+        L2: "values in the shared tier: reads, writes, leases, the circuit breaker",
+        LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
+        CONFIG: "what a configuration says without effect, once when an app is wrapped",
+        EXPLAIN: "a block for each request, with `debug=True` or `TIERCACHE_DEBUG=1`, at level DEBUG",
+    }
+)
+"""All loggers, with what each is about. They are children of `tiercache`."""
+
+
+class Trouble(NamedTuple):
+    """One kind of trouble."""
+
+    logger: str
+    meaning: str
+
+
+TROUBLES: Final = MappingProxyType(
+    {
+        "shared tier unreachable, serving from L1 alone": Trouble(
+            LEDGER,
+            "syncs with Redis fail. The reason follows: refused, wrong password, no scripting. `it answers again` "
+            "tells when it is over",
+        ),
+        "bus of the shared tier cut off": Trouble(
+            LEDGER,
+            "the subscription was lost while syncs go on: purges are heard within the staleness bound, not at once",
+        ),
+        "sync for a request": Trouble(
+            LEDGER,
+            'a rule with `consistency="strong"` or `"session"` could not ask Redis within `strong_wait`; the app was '
+            "called",
+        ),
+        "purge not confirmed, queued": Trouble(
+            LEDGER,
+            "Redis has not confirmed a purge, which holds in this process and is repeated; `confirmed` tells when it "
+            "is through",
+        ),
+        "purge not repeated": Trouble(
+            LEDGER, "a purge with `settle` could not be repeated; what failed stands beside it"
+        ),
+        "invalidation by a request": Trouble(LEDGER, "an error that was kept from the client: report it"),
+        "listener": Trouble(LEDGER, "an error that was kept from the thread that hears invalidations: report it"),
+        "L2 read": Trouble(L2, "a read failed or was too slow for `l2_budget`; the request went on without"),
+        "L2 write": Trouble(L2, "a write failed or was too slow for `l2_budget`; the response had left already"),
+        "unreadable value in L2": Trouble(
+            L2, "bytes that are corrupt, or of another version of tiercache; counted as a miss"
+        ),
+        "L2 in trouble, left alone": Trouble(
+            L2, "the circuit breaker has opened; `it answers again` tells when it has closed"
+        ),
+        "lease": Trouble(
+            L2,
+            "a lease could not be taken or given back: this process filled without, or the lease ended by itself",
+        ),
+        "app failed, answered stale": Trouble(
+            HTTP,
+            "the app raised, and a response within its `stale_if_error` went out in place of the error: mend the app",
+        ),
+        "app failed behind its answer": Trouble(
+            HTTP, "the app raised after its answer had been replaced by a stored one: mend the app"
+        ),
+        "response not stored": Trouble(HTTP, "an error that was kept from the client: report it"),
+        "fill without its client": Trouble(
+            HTTP, "a fill behind an answer failed; where it says so, the app raised: mend the app"
+        ),
+    }
+)
+"""By the kind that log lines begin with, and that `stats()["swallowed"]` counts by."""
