@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tiercache.asgi_fills import ASGIApp, ASGIFills, Message, Receive, Scope, Send, send_reply
 from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
+from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.validation import redacted
@@ -216,7 +217,7 @@ class ASGIMiddleware:
         else:
             await self._fills.lead(exchange, scope, receive, send)
 
-    async def _reply(self, answer: Answer, request: Request, send: Send) -> None:
+    async def _reply(self, answer: Answer[Entry], request: Request, send: Send) -> None:
         await send_reply(self._presenter.answer(answer, request, self._engine.clock()), send)
 
     def _telling(self, request: Request, send: Send) -> Send:

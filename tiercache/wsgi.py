@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from tiercache.core.credentials import IDENTITY
 from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
+from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.validation import redacted
@@ -200,7 +201,7 @@ class WSGIMiddleware:
         line = self._presenter.forwarded(exchange.forward, exchange.detail)
         return self._pass_by(line, environ, start_response)
 
-    def _reply(self, answer: Answer, request: Request, start_response: StartResponse) -> Iterable[bytes]:
+    def _reply(self, answer: Answer[Entry], request: Request, start_response: StartResponse) -> Iterable[bytes]:
         return send_reply(self._presenter.answer(answer, request, self._engine.clock()), start_response)
 
     def _telling(self, request: Request, start_response: StartResponse) -> StartResponse:

@@ -6,10 +6,10 @@ By default it is not obeyed: it is advice, and any client could pass the cache b
 from __future__ import annotations
 
 from tiercache.core.cache_control import RequestDirectives
-from tiercache.core.entries import Entry
+from tiercache.core.entries import Kept
 
 
-def accepts(directives: RequestDirectives, entry: Entry, now: float) -> bool:
+def accepts(directives: RequestDirectives, entry: Kept, now: float) -> bool:
     """Whether a fresh stored response is good enough for the client. `now` is on the process's own clock."""
     if directives.no_cache:
         return False
@@ -25,9 +25,9 @@ def accepts_refreshing(directives: RequestDirectives | None) -> bool:
     )
 
 
-def accepts_stale(directives: RequestDirectives, entry: Entry, now: float) -> bool:
+def accepts_stale(directives: RequestDirectives, entry: Kept, now: float) -> bool:
     """Whether the client takes a stale one as it is (§5.2.1.2), and the app has not forbidden it (§4.2.4)."""
-    if directives.max_stale is None or directives.no_cache or not entry.response.may_stale:
+    if directives.max_stale is None or directives.no_cache or not entry.may_stale:
         return False
     if directives.max_age is not None and now - entry.born > directives.max_age:
         return False

@@ -21,7 +21,7 @@ from tiercache.core.conditional import GENERATED_PREFIX
 from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
 from tiercache.core.edge_headers import Edge, edge_for
-from tiercache.core.entries import Entry, Variants
+from tiercache.core.entries import Entry, Kept, Variants
 from tiercache.core.keys import (
     Key,
     canonical,
@@ -194,7 +194,7 @@ class Engine:
                 return False
         return policy.consistency == BOUNDED or request.current or self.shared is None
 
-    def _still_fresh(self, request: Request, entry: Entry) -> bool:
+    def _still_fresh(self, request: Request, entry: Kept) -> bool:
         """Whether an entry whose `soon` has come answers as if it had not. One request at a time is chosen to have it
         made anew."""
         now = request.now
@@ -206,7 +206,7 @@ class Engine:
         request.early = True
         return False
 
-    def _isolated(self, request: Request, entry: Entry) -> bool:
+    def _isolated(self, request: Request, entry: Kept) -> bool:
         """Past trust, and the shared tier does not answer: may this process's own fill be served on?
 
         A lapse without a failed attempt means that this process itself stood still; it must catch up first.
@@ -267,26 +267,26 @@ class Engine:
 
     # -- what the slower paths ask -----------------------------------------------------------------------------------
 
-    def usable(self, entry: Entry, request: Request) -> bool:
+    def usable(self, entry: Kept, request: Request) -> bool:
         """Whether an entry that somebody else brought answers this request: the checks of any reader."""
         return self.selectable(entry, request) and self.fresh(entry, request)
 
     @staticmethod
-    def fresh(entry: Entry, request: Request) -> bool:
+    def fresh(entry: Kept, request: Request) -> bool:
         """Whether a selectable entry answers as it is."""
         return request.now < entry.fresh_until and (
             request.directives is None or accepts(request.directives, entry, request.now)
         )
 
-    def find(self, request: Request) -> Entry | None:
-        """What L1 holds for this request and no purge has killed, fresh or not."""
+    def find(self, request: Request) -> Any | None:
+        """What L1 holds for this request and no purge has killed, fresh or not: an entry of the request's kind."""
         found = self._lookup(request.key)
         if isinstance(found, Variants):
             names = found.names
             found = self._lookup((request.key, names, self.selecting(request, names)))
-        return found if isinstance(found, Entry) and self.selectable(found, request) else None
+        return found if isinstance(found, Kept) and self.selectable(found, request) else None
 
-    def selectable(self, entry: Entry, request: Request) -> bool:
+    def selectable(self, entry: Kept, request: Request) -> bool:
         """Whether an entry is of this URL, for this request, and alive; how old it may be is another question."""
         request.now = now = self.clock()
         trusted = now < self.ledger.trusted_until
@@ -298,7 +298,7 @@ class Engine:
             and (trusted or self._isolated(request, entry))
             and (not request.credential or entry.public)
             and (request.route.policy.consistency == BOUNDED or entry.epoch == self.ledger.stamp().epoch)
-            and self.selects(entry.response, request)
+            and self.selects(entry, request)
         )
 
     @staticmethod
@@ -306,12 +306,12 @@ class Engine:
         """The values by which a variant is chosen, so spelt that what means the same is the same (RFC 9111 §4.1)."""
         return selecting(request, names, request.route.policy.normal_names)
 
-    def selects(self, response: StoredResponse, request: Request) -> bool:
+    def selects(self, stored: StoredResponse | Kept, request: Request) -> bool:
         """RFC 9111 §4.1: the response's own `Vary` decides, whatever key it was found under."""
-        if not response.vary:
+        if not stored.vary:
             return True
-        names = tuple([name for name, _ in response.vary])
-        return self.selecting(request, names) == tuple([value for _, value in response.vary])
+        names = tuple([name for name, _ in stored.vary])
+        return self.selecting(request, names) == tuple([value for _, value in stored.vary])
 
     def trusted(self) -> bool:
         """Whether this process knows of every purge up to the staleness bound."""

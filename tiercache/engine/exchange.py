@@ -18,21 +18,19 @@ Whatever fails in here is counted and swallowed; the app's answer always goes ou
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
+from tiercache.core.admission import scrubbed
 from tiercache.core.conditional import validators
 from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine import admitting, flows, leases, validating
+from tiercache.engine import admitting, validating
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import DECLARED_FOR, Engine
 from tiercache.engine.events import remark
 from tiercache.engine.fill import Fill
-from tiercache.engine.flights import RELEASED, Flight
-from tiercache.engine.leases import Lease
+from tiercache.engine.flights import RELEASED
+from tiercache.engine.passage import Failure, Passage
 from tiercache.engine.recording import Recording
 from tiercache.engine.serving import Answer
 
@@ -42,81 +40,41 @@ NO_STORE = Edge((), b"no-store", None, None, frozenset({b"cache-control", b"expi
 """What L0 is told of a response that the view will not have stored."""
 
 
-class Exchange:
-    """The state of one request between its arrival and its end."""
+class Exchange(Passage[Entry]):
+    """The state of one HTTP request between its arrival and its end."""
 
-    __slots__ = (
-        "_room",
-        "again",
-        "ask_behind",
-        "detail",
-        "engine",
-        "failure",
-        "flight",
-        "forward",
-        "lease",
-        "recording",
-        "refresh",
-        "request",
-        "scrubbed",
-        "share",
-        "stale",
-        "substitute",
-        "take",
-        "when_over",
-        "will_store",
-    )
+    __slots__ = ("again", "scrubbed", "substitute", "take", "will_store")
+    kind = Entry
 
     def __init__(self, engine: Engine, request: Request) -> None:
-        self.engine = engine
-        self.request = request
-        self.forward = "miss"
-        """RFC 9211 §2.2: why the request went to the app."""
-        self.detail = ""
-        self.flight: Flight | None = None
-        """The flight that this request leads."""
-        self.recording = False
-        """Whether a copy of the response is being kept."""
+        super().__init__(engine, request)
         self.will_store = False
         """Whether the head may say `stored`."""
-        self.refresh = False
-        """The answer was stale: the same exchange is to be gone on with behind it, on a request of the cache's own."""
-        self.failure = ""
-        """Why neither the store nor the app answers: the client wants the store alone (`only-if-cached`), the app has
-        enough to do (`overload`), or takes too long (`timeout`)."""
-        self.lease: Lease | None = None
-        """The lease that this request holds for the fleet."""
-        self.ask_behind: Callable[[Exchange], None]
-        """Calls the app for another exchange behind this one, on the same request; set by the face."""
-        self._room = False
-        self.substitute: Answer | None = None
+        self.substitute: Answer[Entry] | None = None
         """What goes out in place of what the app sends."""
         self.again = False
         """The app's answer was about something else than it was asked: it is to be asked once more, plainly."""
-        self.when_over: Callable[[], None] | None = None
-        """Called when what the app sends is of no more use to the store."""
         self.take: Recording | None = None
-        self.stale: Entry | None = None
-        """What is stored and has to be validated, or may stand in for an error."""
         self.scrubbed: Fields | None = None
         """The fields of the request by which the cache itself refreshes what this one was answered with."""
-        self.share: StoredResponse | None = None
-        """What is to be written to L2 behind the response."""
 
     # -- before the app ----------------------------------------------------------------------------------------------
 
-    def take_room(self) -> bool:
-        """Take a place among the fills of the route; it is given back by `abandon`."""
-        self._room = self._room or self.engine.limits.may_fill(self.request.route)
-        return self._room
+    def hit(self) -> Entry | None:
+        return self.engine.hit(self.request)
 
-    def hand_over(self) -> Exchange:
-        """Another exchange of the same request that takes over the fill and all that belongs to it."""
-        other = Exchange(self.engine, self.request)
-        other.recording, other.flight, other.stale = self.recording, self.flight, self.stale
-        other.forward, other.lease, other._room = self.forward, self.lease, self._room
-        self.recording, self.flight, self.lease, self._room = False, None, None, False
-        return other
+    def status_of(self, entry: Entry) -> str:
+        return str(entry.status)
+
+    def scrub(self, stale: Entry | None) -> bool:
+        request = self.request
+        variants = admitting.variants(self.engine, request.key)
+        if variants is not None:
+            names = variants.names
+        else:
+            names = () if stale is None else tuple([name for name, _ in stale.vary])
+        self.scrubbed = scrubbed(request, request.route.policy, self.engine.rules, names)
+        return self.scrubbed is not None
 
     def begin(self) -> Fill:
         """Note the stamp, before the app is called."""
@@ -146,10 +104,6 @@ class Exchange:
     def observing(self) -> bool:
         """Whether the response is to be fed in here, to be stored or to tell of what is."""
         return self.recording or (self.stale is not None and self.request.method == "HEAD")
-
-    def wanted(self) -> bool:
-        """Whether somebody else waits for what this fill makes."""
-        return self.flight is not None and self.flight.outcome is None and self.flight.followers > 0
 
     @property
     def limit(self) -> int:
@@ -201,7 +155,7 @@ class Exchange:
         verdict = take.start(status, reason, fields)
         if verdict.refusal:
             if self.refresh and status >= 500:
-                self._cool()
+                self.cool()
             self.refuse(verdict.refusal, lasting=verdict.lasting)
             return NO_STORE if take.fill.refusal else None
         if self.refresh and not {*verdict.vary} <= {name for name, _ in self.scrubbed or ()} | {
@@ -224,37 +178,19 @@ class Exchange:
             return None
         return engine.edge(fields, take.policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
 
-    def may_hide(self, stale: Entry) -> bool:
-        """RFC 5861 §4, or the same asked by the client."""
-        # As any reader: what was purged meanwhile is dead, and trust may have run out while the app was at it.
-        if not self.engine.selectable(stale, self.request):
-            return False
-        now = self.request.now
-        if now < stale.error_until:
-            return True
-        directives = self.request.directives
-        allowed = None if directives is None else directives.stale_if_error
-        return allowed is not None and stale.response.may_stale and now - stale.fresh_until <= allowed
-
     def _hide(self, stale: Entry, status: str) -> None:
         """Answer stale in place of an error, and whoever waits for this fill likewise."""
         self.substitute = Answer(stale, "stale-if-error", forward_status=status)
         self.recording = False
-        self._cool()
+        self.cool()
         if self.flight is not None:
             self.flight.finish(Failure(stale))
 
-    def _cool(self) -> None:
-        """The app has failed behind an answer that hides it: leave it alone for a while."""
-        pause = self.request.route.policy.retry_after_error
-        if pause:
-            self.engine.cooling.add(self.request.key, pause)
-
-    def failed(self, error: Exception) -> Answer | None:
+    def failed(self, error: Exception) -> Answer[Entry] | None:
         """The app raised before it answered: what goes out in place of the error, if anything may."""
         stale = self.stale
         if self.refresh:
-            self._cool()
+            self.cool()
         if not self.recording or stale is None or not self.may_hide(stale):
             return None
         self.engine.complaints.swallow("app failed, answered stale", f"{type(error).__name__}: {error}")
@@ -302,20 +238,10 @@ class Exchange:
         """The response broke off, the app failed, or nobody wants it any more: keep nothing, hold nobody up."""
         if self.refresh and self.recording and self.take is not None and self.take.verdict is not None:
             # It came to nothing after its head.
-            self._cool()
-        self._over()
+            self.cool()
         if self.take is not None:
             self.take.drop()
-        if self.flight is not None:
-            self.flight.finish(RELEASED)
-
-    def _over(self) -> None:
-        self.recording = False
-        if self._room:
-            self._room = False
-            self.engine.limits.filled(self.request.route)
-        if self.when_over is not None:
-            self.when_over()
+        super().abandon()
 
     def refuse(self, reason: str, *, lasting: bool = False) -> None:
         """Do not store the response, for one of `decisions.REASONS`, and let go whoever waits for it."""
@@ -341,50 +267,7 @@ class Exchange:
 
     # -- behind the response -----------------------------------------------------------------------------------------
 
-    def close(self) -> Flow[None]:
-        """What is left to do when the client has its answer."""
-        self.abandon()
-        engine, share, made = self.engine, self.share, False
-        try:
-            if share is not None:
-                # Others in the fleet wait for what a lease is held for: without this write each of them calls the app.
-                alone = self.lease is None
-                until = time.monotonic() + engine.settings.l2_budget if alone else leases.deadline(engine)
-                made = yield from flows.keep(engine, self.request, share, until)
-        except BaseException:
-            self.forsake()
-            raise
-        finally:
-            self.share = None
-        yield from self.give_back(made=made)
-
-    def forsake(self) -> None:
-        """`close` where no flow can run any more: nothing of this exchange outlives it in this process."""
-        self.abandon()
-        self.share = None
-        lease, self.lease = self.lease, None
-        leases.forget(self.engine, lease)
-
     def let_go(self) -> Flow[None]:
         """The head says that there is nothing to share: wake those who wait in other processes now, not at the end."""
         if not self.recording:
             yield from self.give_back(made=False)
-
-    def give_back(self, *, made: bool) -> Flow[None]:
-        """Return the lease, if there is one; `made` tells whether L2 has something now for those who wait for it."""
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            yield from leases.release(self.engine, lease, made=made)
-
-
-class Failure:
-    """The outcome of a flight whose app call failed where a stale response may hide that."""
-
-    __slots__ = ("stale",)
-
-    def __init__(self, stale: Entry) -> None:
-        self.stale = stale
-
-    def covers(self, exchange: Exchange) -> bool:
-        """Whether the stale response answers this follower too."""
-        return exchange.engine.selectable(self.stale, exchange.request) and exchange.may_hide(self.stale)

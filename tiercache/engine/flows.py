@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache.core.codec import VaryMarker, decode, encode
 from tiercache.core.decisions import invalidated_by
-from tiercache.core.entries import Entry
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.records import Message, SyncPage, is_text
@@ -33,9 +32,9 @@ MARKER_TTL = 86_400.0
 """Seconds that a `Vary` marker stays in L2: long, since without it a cold process cannot find the variants."""
 
 
-def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Entry | None]:
-    """What L2 has for this request, admitted to L1, fresh or not; None if there is nothing alive, or if L2 cannot be
-    trusted or reached.
+def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Any]:
+    """What L2 has for this request, admitted to L1, fresh or not, as an entry of the request's kind; None if there is
+    nothing alive, or if L2 cannot be trusted or reached.
 
     One round trip; two for a URL that varies and that this process has not met yet.
     """
@@ -100,11 +99,11 @@ def _note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> 
         engine.complaints.settle("L2 in trouble, left alone", "it answers again")
 
 
-def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int) -> Entry | None:
+def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int) -> Any:
     if not engine.selects(found, request):
         return None
     known = engine.find(request)
-    if known is not None and known.response.created >= found.created:
+    if known is not None and known.created >= found.created:
         # What is stale here is staler there: its writer has not been heard, or its write was lost.
         return known
     entry = admitting.admit(engine, request, found, encoded=size)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiercache.core.entries import Entry
 from tiercache.core.keys import canonical, storage_name
 from tiercache.core.messages import Request
 from tiercache.core.policy_settings import FLEET
@@ -60,7 +59,7 @@ def ttl(engine: Engine) -> float:
     return min(3.0, max(1.5, engine.settings.staleness_bound))
 
 
-def take(engine: Engine, request: Request, patience: float) -> Flow[Lease | Entry | None]:
+def take(engine: Engine, request: Request, patience: float) -> Flow[Any]:
     """The lease of this request's key; or what its holder has made meanwhile; or None: call the app without.
 
     `patience` is the moment of `time.monotonic()` up to which to wait.
@@ -99,7 +98,7 @@ def seize(engine: Engine, request: Request) -> Flow[Lease | str]:
     return (yield from _attempt(engine, storage_name(canonical(flows.place(engine, request)))))
 
 
-def _look(engine: Engine, request: Request) -> Flow[Entry | None]:
+def _look(engine: Engine, request: Request) -> Flow[Any]:
     """What L2 has by now, if it answers this request as it is."""
     entry = yield from flows.fetch(engine, request, deadline(engine))
     return entry if entry is not None and engine.fresh(entry, request) else None

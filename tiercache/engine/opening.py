@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 
-from tiercache.core.admission import scrubbed
 from tiercache.core.directives import accepts_refreshing, accepts_stale
-from tiercache.core.entries import Entry
 from tiercache.core.keys import variant_key
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import BOUNDED
 from tiercache.engine import admitting, consistency, flows, leases
 from tiercache.engine.effects import Flow, Wait
-from tiercache.engine.exchange import Exchange, Failure
 from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
+from tiercache.engine.passage import E, Failure, Passage
 from tiercache.engine.serving import Answer
 
 LONGEST_FILL = 3_600.0
@@ -25,12 +23,12 @@ ATTEMPTS = 3
 """How often a follower joins again when what its leader brought was not for it, before it calls the app."""
 
 
-def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
+def open_exchange(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     """Ask L2 and the fills under way. None: call the app."""
     engine, request = exchange.engine, exchange.request
     deadline = time.monotonic() + engine.settings.l2_budget
     if engine.must_catch_up() and (yield from flows.catch_up(engine, deadline)):
-        entry = engine.hit(request)
+        entry = exchange.hit()
         if entry is not None:
             return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
@@ -38,10 +36,10 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
     known = True
     if request.route.policy.consistency != BOUNDED:
         known = yield from consistency.reach(engine, request)
-        entry = engine.hit(request) if known else None
+        entry = exchange.hit() if known else None
         if entry is not None:
             return Answer(entry, "l1")
-    answer: Answer | None = None
+    answer: Answer[E] | None = None
     if known and request.early and (request.key in engine.unshareable or _alone(exchange)):
         entry = engine.find(request)
         if entry is not None and engine.fresh(entry, request):
@@ -64,12 +62,12 @@ def open_exchange(exchange: Exchange) -> Flow[Answer | None]:
     return answer
 
 
-def _only_if_cached(exchange: Exchange) -> bool:
+def _only_if_cached(exchange: Passage[E]) -> bool:
     directives = exchange.request.directives
     return directives is not None and directives.only_if_cached
 
 
-def _make_room(exchange: Exchange) -> Flow[Answer | None]:
+def _make_room(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     """A place among those that the app works on for the store; or what is stale; or, for want of both, a failure."""
     if exchange.take_room():
         return None
@@ -83,7 +81,7 @@ def _make_room(exchange: Exchange) -> Flow[Answer | None]:
     return None
 
 
-def _pass(exchange: Exchange) -> None:
+def _pass(exchange: Passage[E]) -> None:
     """Leave the store aside, since this process may lack a purge that the answer must know of. What the app answers
     may be kept: its stamp says what it knew."""
     request = exchange.request
@@ -92,7 +90,7 @@ def _pass(exchange: Exchange) -> None:
     exchange.engine.stats.bypassed["behind"] += 1
 
 
-def _alone(exchange: Exchange) -> bool:
+def _alone(exchange: Passage[E]) -> bool:
     """Whether this request neither waits for others nor others for it: nobody waits for somebody else's page, nor
     for one that would be cut down for him; and a client that wants the newest gets no fill begun before."""
     request = exchange.request
@@ -105,7 +103,7 @@ def _alone(exchange: Exchange) -> bool:
     )
 
 
-def _open_alone(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
+def _open_alone(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None]:
     engine, request = exchange.engine, exchange.request
     entry = yield from flows.fetch(engine, request, deadline)
     if entry is not None and engine.fresh(entry, request):
@@ -125,7 +123,7 @@ def _open_alone(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     return None
 
 
-def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
+def _open_shared(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None]:
     engine, request = exchange.engine, exchange.request
     policy = request.route.policy
     came = time.monotonic()
@@ -159,7 +157,7 @@ def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
             return None
         if outcome is RETRY:
             continue
-        if isinstance(outcome, Entry) and engine.usable(outcome, request):
+        if isinstance(outcome, exchange.kind) and engine.usable(outcome, request):
             exchange.recording = False
             return Answer(outcome, "l1", collapsed=True)
         if isinstance(outcome, Failure) and outcome.covers(exchange):
@@ -168,14 +166,14 @@ def _open_shared(exchange: Exchange, deadline: float) -> Flow[Answer | None]:
     return None
 
 
-def _refreshable(exchange: Exchange) -> bool:
+def _refreshable(exchange: Passage[E]) -> bool:
     """Whether L1 can answer while one request, of all that come meanwhile, has the entry made anew."""
     engine, request = exchange.engine, exchange.request
     stale = None if request.early else engine.find(request)
     return request.early or (stale is not None and _may_serve_stale(exchange, stale))
 
 
-def _until(exchange: Exchange, stale: Entry | None, began: float, came: float, patience: float) -> float:
+def _until(exchange: Passage[E], stale: E | None, began: float, came: float, patience: float) -> float:
     """When one who waits for another's fill, begun at `began`, gives up: the rule may have less patience."""
     policy: Policy = exchange.request.route.policy
     soft, hard = policy.serve_stale_after, policy.fill_timeout
@@ -184,7 +182,7 @@ def _until(exchange: Exchange, stale: Entry | None, began: float, came: float, p
     return patience if hard is None else min(patience, came + hard)
 
 
-def _too_slow(exchange: Exchange, stale: Entry | None) -> Answer | None:
+def _too_slow(exchange: Passage[E], stale: E | None) -> Answer[E] | None:
     """The rule's patience with another's fill is over: answer stale, or not at all."""
     exchange.recording = False
     if stale is not None and exchange.may_hide(stale):
@@ -193,12 +191,13 @@ def _too_slow(exchange: Exchange, stale: Entry | None) -> Answer | None:
     return None
 
 
-def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: float) -> Flow[Answer | None]:
+def _lead(exchange: Passage[E], flight: Flight | None, deadline: float, patience: float) -> Flow[Answer[E] | None]:
     engine, request = exchange.engine, exchange.request
     exchange.flight = flight
     try:
         # A flight may have landed between our look into L1 and our joining.
-        entry, tier = engine.find(request), "l1"
+        entry: E | None = engine.find(request)
+        tier = "l1"
         if entry is None or request.early or not (engine.fresh(entry, request) or _may_serve_stale(exchange, entry)):
             found = yield from flows.fetch(engine, request, deadline)
             if found is not None and found is not entry:
@@ -212,7 +211,7 @@ def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: 
         if entry is not None:
             exchange.stale = entry
             exchange.forward = "stale"
-            if entry.response.fresh_until <= entry.response.created and flight is not None:
+            if entry.lifetime <= 0 and flight is not None:
                 # Whatever the app answers, each request has to ask for itself.
                 flight.finish(RELEASED)
             if _may_serve_stale(exchange, entry):
@@ -226,7 +225,7 @@ def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: 
             began = time.monotonic()
             until = _until(exchange, exchange.stale, began, began, patience)
             got = yield from leases.take(engine, request, until)
-            if isinstance(got, Entry):
+            if isinstance(got, exchange.kind):
                 return _land(exchange, got, "l2")
             exchange.lease = got
             if got is None and until < patience and time.monotonic() >= until:
@@ -243,14 +242,14 @@ def _lead(exchange: Exchange, flight: Flight | None, deadline: float, patience: 
     return None
 
 
-def _land(exchange: Exchange, entry: Entry, tier: str) -> Answer:
+def _land(exchange: Passage[E], entry: E, tier: str) -> Answer[E]:
     exchange.recording = False
     if exchange.flight is not None:
         exchange.flight.finish(entry)
     return Answer(entry, tier)
 
 
-def _stand_in(exchange: Exchange, stale: Entry, detail: str) -> Answer:
+def _stand_in(exchange: Passage[E], stale: E, detail: str) -> Answer[E]:
     """Answer stale, whoever waits for this likewise, and leave the app alone."""
     exchange.recording = False
     if exchange.flight is not None:
@@ -263,7 +262,7 @@ def _patient(policy: Policy) -> bool:
     return policy.serve_stale_after is not None or policy.fill_timeout is not None
 
 
-def _ask_behind(exchange: Exchange) -> Flow[Answer | None]:
+def _ask_behind(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     """Have the app asked behind this request, and wait for that no longer than the rule says. What the app answers
     later is stored all the same. None: the app is to be called for this client alone.
     """
@@ -283,9 +282,9 @@ def _ask_behind(exchange: Exchange) -> Flow[Answer | None]:
             if patience is None:
                 continue
             outcome = yield Wait(flight, began + patience)
-            if isinstance(outcome, Entry) and engine.usable(outcome, request):
+            if isinstance(outcome, exchange.kind) and engine.usable(outcome, request):
                 forward = "miss" if stale is None else "stale"
-                return Answer(outcome, "", forward_status=str(outcome.status), stored=True, forward=forward)
+                return Answer(outcome, "", forward_status=exchange.status_of(outcome), stored=True, forward=forward)
             if isinstance(outcome, Failure) and outcome.covers(exchange):
                 return Answer(outcome.stale, "stale-if-error", forward_status="")
             if outcome is not LATE:
@@ -298,12 +297,12 @@ def _ask_behind(exchange: Exchange) -> Flow[Answer | None]:
         flight.leave()
 
 
-def _refresh_behind(exchange: Exchange, stale: Entry) -> Flow[None]:
+def _refresh_behind(exchange: Passage[E], stale: E) -> Flow[None]:
     """RFC 5861 §3: let this exchange go on behind its answer, unless enough do that already, here or in the fleet."""
     engine, request = exchange.engine, exchange.request
     # Not every way here has scrubbed the request: a client may have asked for a stale answer.
     wanted = request.early or request.now < stale.refresh_until
-    if not wanted or request.key in engine.cooling or not _scrub(exchange, stale) or not engine.limits.may_refresh():
+    if not wanted or request.key in engine.cooling or not exchange.scrub(stale) or not engine.limits.may_refresh():
         exchange.abandon()
         return
     try:
@@ -323,28 +322,16 @@ def _refresh_behind(exchange: Exchange, stale: Entry) -> Flow[None]:
             exchange.abandon()
 
 
-def _scrub(exchange: Exchange, stale: Entry | None) -> bool:
-    """Whether the cache can ask in the client's place at all."""
-    engine, request = exchange.engine, exchange.request
-    variants = admitting.variants(engine, request.key)
-    if variants is not None:
-        names = variants.names
-    else:
-        names = () if stale is None else tuple([name for name, _ in stale.response.vary])
-    exchange.scrubbed = scrubbed(request, request.route.policy, engine.rules, names)
-    return exchange.scrubbed is not None
-
-
-def _may_serve_stale(exchange: Exchange, entry: Entry) -> bool:
+def _may_serve_stale(exchange: Passage[E], entry: E) -> bool:
     """RFC 5861 §3, or RFC 9111 §5.2.1.2 where the client asks for it."""
     request = exchange.request
     directives = request.directives
     if directives is not None and accepts_stale(directives, entry, request.now):
         return True
-    return request.now < entry.refresh_until and accepts_refreshing(directives) and _scrub(exchange, entry)
+    return request.now < entry.refresh_until and accepts_refreshing(directives) and exchange.scrub(entry)
 
 
-def _flight_key(exchange: Exchange) -> Hashable:
+def _flight_key(exchange: Passage[E]) -> Hashable:
     """Requests for different variants do not wait for each other, once it is known that there are any."""
     engine, key = exchange.engine, exchange.request.key
     variants = admitting.variants(engine, key)

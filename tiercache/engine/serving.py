@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from tiercache.core.conditional import Condition, evaluate, not_modified_fields
 from tiercache.core.decisions import REASONS, forward_for
 from tiercache.core.edge_headers import Edge
-from tiercache.core.entries import Entry
+from tiercache.core.entries import Entry, Kept
 from tiercache.core.messages import Request
 from tiercache.core.ranges import ByteRange, Unsatisfiable, partial_fields, select_range
 from tiercache.core.status_field import NAME as CACHE_STATUS
@@ -17,10 +17,13 @@ from tiercache.engine.events import Stats
 Pairs = list[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
+E = TypeVar("E", bound=Kept)
+
+
+class Answer(NamedTuple, Generic[E]):
     """What the store answers with."""
 
-    entry: Entry
+    entry: E
     detail: str
     """The tier that had it, `l1` or `l2`, or how it came to answer: `isolated`, `validated`, `stale-if-error`."""
     collapsed: bool = False
@@ -66,7 +69,7 @@ class Presenter:
         """The fields of a hit in L1. They change once a second, so that faces keep what they make of them."""
         return self.fields(entry, age, hit_value(entry.fresh_until - now, "l1"))
 
-    def answer(self, answer: Answer, request: Request, now: float) -> Reply:
+    def answer(self, answer: Answer[Entry], request: Request, now: float) -> Reply:
         """The answer to a request from an entry, with its conditions and its range looked at (RFC 9110 §13, §14)."""
         entry = answer.entry
         response = entry.response
