@@ -13,6 +13,7 @@ from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings, SourcedSettings
 from tiercache.config.sources import CONFIG_VARIABLE, gathered
 from tiercache.config.toml import NOTHING, Document, read_toml
+from tiercache.core.event_rules import EventRule, EventRules, EventSettings
 from tiercache.core.named_policies import NamedPolicies
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import SESSION, PolicySettings
@@ -20,10 +21,11 @@ from tiercache.core.routes import Route, RouteTable
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import Flow, adrive, drive
+from tiercache.engine.emitting import checked, purges_of, united
 from tiercache.engine.engine import Engine
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.ports import SharedStore
-from tiercache.engine.purging import PurgeReceipt, PurgeSettings, carry_out, purge_for
+from tiercache.engine.purging import Purge, PurgeReceipt, PurgeSettings, carry_out, purge_for
 from tiercache.errors import ConfigError, PurgeError
 from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
@@ -61,6 +63,7 @@ class TierCache:
         self.settings = Settings(url=url, **settings)
         self.routes = RouteTable()
         self.policies = NamedPolicies()
+        self.events = EventRules()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
         self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings, credentials), size_of)
         self._lifecycle = Lifecycle(self._engine)
@@ -117,6 +120,8 @@ class TierCache:
         cache.policies.configure(document.policies, document.used)
         for route in document.routes:
             cache._admit(route)
+        for event in document.events:
+            cache.events.add(checked(cache.routes, event))
         return cache
 
     # -- what is cached ----------------------------------------------------------------------------------------------
@@ -201,25 +206,54 @@ class TierCache:
             PurgeError: called on a running event loop, which it would block: `await apurge(...)` there.
             ConfigError: nothing to purge is named, or something that is none.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise PurgeError("purge() would block the running event loop; use `await cache.apurge(...)` here")
+        _refuse_on_a_loop("purge", "apurge")
         return drive(self._purging(settings))
 
     async def apurge(self, **settings: Unpack[PurgeSettings]) -> PurgeReceipt:
         """`purge` for async code."""
         return await adrive(self._purging(settings))
 
+    def on(self, event: str, /, **settings: Unpack[EventSettings]) -> None:
+        """Say what an event of the application purges. Several for one event add up, those of a file included.
+
+        It has to be said in every process that emits the event; what an emit purges is the same for all.
+
+        Args:
+            event: its name, e.g. `"product.updated"`.
+            settings: as for `purge`. `tags`, `urls`, `prefix` and `glob` are templates, filled from the arguments of
+                the event: `"product:{id}"`; a function among the tags is given them by name and returns tags.
+
+        Raises:
+            ConfigError: a setting that cannot work, or nothing to purge.
+        """
+        self.events.add(checked(self.routes, EventRule.of(event, cast("dict[str, Any]", settings))))
+
+    def emit(self, event: str, /, **arguments: object) -> PurgeReceipt:
+        """Purge what `on` and `[[events]]` say of an event, by one write to the ledger. Call it after the commit.
+
+        Raises:
+            PurgeUnconfirmed: as `purge` does.
+            PurgeError: called on a running event loop: `await aemit(...)` there.
+            ConfigError: an event that has not been declared in this process; an argument that a template needs is
+                missing, None, or an object that is no value.
+        """
+        _refuse_on_a_loop("emit", "aemit")
+        return drive(self._carrying_out(purges_of(self.routes, self.events, event, arguments)))
+
+    async def aemit(self, event: str, /, **arguments: object) -> PurgeReceipt:
+        """`emit` for async code."""
+        return await adrive(self._carrying_out(purges_of(self.routes, self.events, event, arguments)))
+
     def _purging(self, settings: PurgeSettings) -> Flow[PurgeReceipt]:
-        purge = purge_for(self.routes, settings)
+        return self._carrying_out([purge_for(self.routes, settings)])
+
+    def _carrying_out(self, purges: list[Purge]) -> Flow[PurgeReceipt]:
         # It replays what the shared tier does not confirm.
         self._lifecycle.ensure_running()
-        if purge.settle:
-            self._lifecycle.repeat(purge.members, purge.everything, purge.settle)
-        return carry_out(self._engine, purge)
+        for purge in purges:
+            if purge.settle:
+                self._lifecycle.repeat(purge.members, purge.everything, purge.settle)
+        return carry_out(self._engine, united(purges))
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -238,6 +272,14 @@ class TierCache:
     def stats(self) -> dict[str, Any]:
         """Counters of this process: hits, misses, purges, and everything that was bypassed, refused or swallowed."""
         return self._engine.stats.snapshot()
+
+
+def _refuse_on_a_loop(name: str, instead: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise PurgeError(f"{name}() would block the running event loop; use `await cache.{instead}(...)` here")
 
 
 def _shared_tier(settings: Settings, credentials: CredentialProvider | None) -> SharedStore | None:

@@ -10,6 +10,10 @@
     policy = "pages"
     tags = ["product:{id}"]
 
+    [[events]]                             what the application's events purge
+    event = "product.updated"
+    tags = ["product:{id}"]
+
 In a `pyproject.toml` the same stands in `[tool.tiercache]`.
 """
 
@@ -21,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tiercache.config.settings import Settings
+from tiercache.core.event_rules import EventRule
 from tiercache.core.named_policies import Layers, source_of
 from tiercache.core.policy import Policy
 from tiercache.core.routes import Route
@@ -30,6 +35,8 @@ from tiercache.errors import ConfigError
 
 POLICIES: Final = "policies"
 ROUTES: Final = "routes"
+EVENTS: Final = "events"
+EVENT: Final = "event"
 PATH: Final = "path"
 POLICY: Final = "policy"
 
@@ -44,6 +51,7 @@ class Document(NamedTuple):
     routes: tuple[Route, ...]
     used: frozenset[str]
     """Names of the policies that its rules refer to."""
+    events: tuple[EventRule, ...] = ()
 
 
 NOTHING: Final = Document("", {}, {}, (), frozenset())
@@ -79,7 +87,7 @@ def parse_document(tables: object, name: str) -> Document:
         raise ConfigError(name, tables, "a table")
     settings = {}
     for key, value in tables.items():
-        if key in (POLICIES, ROUTES):
+        if key in (POLICIES, ROUTES, EVENTS):
             continue
         if key not in Settings.names():
             _refuse(key, value, name)
@@ -89,10 +97,16 @@ def parse_document(tables: object, name: str) -> Document:
     routes = tuple(
         [
             _route(row, f"{name}: [[{ROUTES}]] {number}", policies, used)
-            for number, row in enumerate(_rows(tables.get(ROUTES, []), name), 1)
+            for number, row in enumerate(_rows(tables.get(ROUTES, []), name, ROUTES), 1)
         ]
     )
-    return Document(name, settings, policies, routes, frozenset(used))
+    events = tuple(
+        [
+            _event(row, f"{name}: [[{EVENTS}]] {number}")
+            for number, row in enumerate(_rows(tables.get(EVENTS, []), name, EVENTS), 1)
+        ]
+    )
+    return Document(name, settings, policies, routes, frozenset(used), events)
 
 
 def _refuse(key: str, value: object, name: str) -> None:
@@ -100,7 +114,7 @@ def _refuse(key: str, value: object, name: str) -> None:
         raise ConfigError(
             qualified(name, key), value, f"this setting in a rule, [[{ROUTES}]], or in a policy, [{POLICIES}.NAME]"
         )
-    refuse_unknown(name, key, value, [*Settings.names(), POLICIES, ROUTES])
+    refuse_unknown(name, key, value, [*Settings.names(), POLICIES, ROUTES, EVENTS])
 
 
 def _table(value: object, name: str) -> Mapping[str, Any]:
@@ -109,9 +123,9 @@ def _table(value: object, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _rows(value: object, name: str) -> list[Mapping[str, Any]]:
+def _rows(value: object, name: str, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise ConfigError(qualified(name, ROUTES), value, f"tables, one for each rule: [[{ROUTES}]]")
+        raise ConfigError(qualified(name, key), value, f"tables, one for each rule: [[{key}]]")
     return value
 
 
@@ -144,3 +158,9 @@ def _route(row: Mapping[str, Any], where: str, policies: Mapping[str, Layers], u
     if not own and not below:
         raise ConfigError(where, {}, 'a rule with at least one setting or a policy, e.g. ttl = "10m" or cache = false')
     return Route(template, named=where, layers=(*own, *below), configured=True)
+
+
+def _event(row: Mapping[str, Any], where: str) -> EventRule:
+    row = dict(row)
+    name = row.pop(EVENT, None)
+    return EventRule.of(name, row, where)

@@ -72,29 +72,29 @@ def _strings(setting: str, value: Names | None) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, Iterable):
-        raise ConfigError(f"purge: {setting}", value, "a non-empty string, or several")
+        raise ConfigError(setting, value, "a non-empty string, or several")
     values: list[Any] = [value] if isinstance(value, str) else list(value)
     for item in values:
         # What is no text could never be written to the ledger, and would hold up the queue of what waits for it.
         if not isinstance(item, str) or not item or not is_text(item):
-            raise ConfigError(f"purge: {setting}", item, "a non-empty string, or several")
+            raise ConfigError(setting, item, "a non-empty string, or several")
     return values
 
 
 def _flag(setting: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"purge: {setting}", value, "True or False")
+        raise ConfigError(setting, value, "True or False")
     return value
 
 
-def _urls(value: Names | None) -> list[str]:
+def _urls(setting: str, value: Names | None) -> list[str]:
     members = []
-    for url in _strings("urls", value):
+    for url in _strings(setting, value):
         if url.startswith("/"):
             # The path that the app sees, whether it is given encoded or not.
             path = url.partition("?")[0]
             if path != url:
-                raise ConfigError("purge: urls", url, "a path without a query (it means any), or a full URL")
+                raise ConfigError(setting, url, "a path without a query (it means any), or a full URL")
             members += ["p:" + path] if unquote(path) == path else ["p:" + path, "p:" + unquote(path)]
             continue
         try:
@@ -103,37 +103,36 @@ def _urls(value: Names | None) -> list[str]:
         except ValueError:
             parts, target, query = urlsplit(""), b"", b""
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(
-                "purge: urls", url, "a path such as '/products/1', or a full URL with http:// or https://"
-            )
+            raise ConfigError(setting, url, "a path such as '/products/1', or a full URL with http:// or https://")
         members.append(url_tag(parts.scheme, parts.netloc.encode("latin-1", "replace"), target, query))
     return members
 
 
-def _routes(routes: RouteTable, value: Names | None) -> list[str]:
+def _routes(setting: str, routes: RouteTable, value: Names | None) -> list[str]:
     templates = {known.template for known in routes}
-    for template in _strings("route", value):
+    named = _strings(setting, value)
+    for template in named:
         if template not in templates:
             known_ones = ", ".join(sorted(templates)) or "there are none"
-            raise ConfigError("purge: route", template, f"the template of a rule: {known_ones}")
-    return ["r:" + template for template in _strings("route", value)]
+            raise ConfigError(setting, template, f"the template of a rule: {known_ones}")
+    return ["r:" + template for template in named]
 
 
-def _bans(settings: PurgeSettings, soft: bool) -> list[str]:
+def _bans(where: str, settings: PurgeSettings, soft: bool) -> list[str]:
     members = []
     for setting, kind in (("prefix", "b:p:"), ("glob", "b:g:")):
-        for text in _strings(setting, settings.get(setting)):  # type: ignore[arg-type]
+        for text in _strings(f"{where}: {setting}", settings.get(setting)):  # type: ignore[arg-type]
             if not text.startswith(("/", "*")) or (text[0] == "*" and setting == "prefix"):
-                raise ConfigError(f"purge: {setting}", text, "a path that begins with '/'")
+                raise ConfigError(f"{where}: {setting}", text, "a path that begins with '/'")
             if soft:
-                raise ConfigError(f"purge: {setting}", text, "no paths to ban beside soft=True; bans are hard")
+                raise ConfigError(f"{where}: {setting}", text, "no paths to ban beside soft=True; bans are hard")
             # As the app sees paths, whether it is given encoded or not.
             members += [kind + text] if unquote(text) == text else [kind + text, kind + unquote(text)]
     return members
 
 
-def purge_for(routes: RouteTable, settings: PurgeSettings) -> Purge:
-    """The purge that a user names.
+def purge_for(routes: RouteTable, settings: PurgeSettings, where: str = "purge") -> Purge:
+    """The purge that a user names; errors name its settings as `where: setting`.
 
     Raises:
         ConfigError: nothing is named, a URL is neither a path nor absolute, no rule has the route's template, or a
@@ -141,14 +140,15 @@ def purge_for(routes: RouteTable, settings: PurgeSettings) -> Purge:
     """
     for name, value in settings.items():
         if name not in PurgeSettings.__annotations__:
-            refuse_unknown("purge", name, value, PurgeSettings.__annotations__)
-    everything = _flag("everything", settings.get("everything", False))
-    soft = _flag("soft", settings.get("soft", False))
-    tags = ["t:" + tag for tag in _strings("tags", settings.get("tags"))]
-    bans = _bans(settings, soft)
-    tags += [*_urls(settings.get("urls")), *_routes(routes, settings.get("route"))]
+            refuse_unknown(where, name, value, PurgeSettings.__annotations__)
+    everything = _flag(f"{where}: everything", settings.get("everything", False))
+    soft = _flag(f"{where}: soft", settings.get("soft", False))
+    tags = ["t:" + tag for tag in _strings(f"{where}: tags", settings.get("tags"))]
+    bans = _bans(where, settings, soft)
+    tags += _urls(f"{where}: urls", settings.get("urls"))
+    tags += _routes(f"{where}: route", routes, settings.get("route"))
     if not tags and not bans and not everything:
-        raise ConfigError("purge", None, "at least one of tags, urls, route, prefix, glob and everything=True")
+        raise ConfigError(where, None, "at least one of tags, urls, route, prefix, glob and everything=True")
     kind = SOFT if soft else HARD
     members = [*[kind + tag for tag in tags], *bans]
     if everything:
@@ -158,8 +158,8 @@ def purge_for(routes: RouteTable, settings: PurgeSettings) -> Purge:
         named=tuple(dict.fromkeys([*tags, *bans])),
         members=tuple(dict.fromkeys(members)),
         everything=everything and not soft,
-        wait=_flag("wait", settings.get("wait", False)),
-        settle=0.0 if settle is None else parse_duration("purge: settle", settle),
+        wait=_flag(f"{where}: wait", settings.get("wait", False)),
+        settle=0.0 if settle is None else parse_duration(f"{where}: settle", settle),
     )
 
 
@@ -169,6 +169,8 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     Raises:
         PurgeUnconfirmed: the shared tier has not confirmed it. It holds in this process and is queued for the rest.
     """
+    if not purge.members and not purge.everything:
+        return PurgeReceipt(*engine.ledger.stamp(), purge.named, False, engine.shared is not None)
     deadline = time.monotonic() + engine.settings.purge_timeout
     messages, error = yield from flows.invalidate(engine, purge.members, purge.everything, deadline, ack=purge.wait)
     if error is not None:
