@@ -17,6 +17,7 @@ from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
+from tiercache.core.routes import Route
 from tiercache.core.validation import redacted
 from tiercache.engine import flows, session
 from tiercache.engine.effects import adrive
@@ -37,8 +38,9 @@ class ASGIRequest(Request):
 
     __slots__ = ("_fields", "_prefix", "scope")
 
-    def __init__(self, scope: Scope, watched: frozenset[bytes], prefix: tuple[str, str]) -> None:
+    def __init__(self, scope: Scope, route: Route, watched: frozenset[bytes], prefix: tuple[str, str]) -> None:
         self.scope = scope
+        self.route = route
         self.method = scope["method"]
         self.path = scope["path"]
         headers = scope["headers"]
@@ -161,12 +163,13 @@ class ASGIMiddleware:
         if not engine.enabled:
             await self.app(scope, receive, send)
             return
+        route = self._match(scope["path"])
         # Before anything is made of the request: what is never cached is to pay next to nothing.
-        if not (engine.sessions or self._match(scope["path"]).policy.cache) and scope["method"] in SAFE_METHODS:
+        if not (engine.sessions or route.policy.cache) and scope["method"] in SAFE_METHODS:
             self._bypassed["route"] += 1
             await self.app(scope, receive, send if self._uncached is None else _with_line(send, self._uncached))
             return
-        request = ASGIRequest(scope, self._watched, self._prefix)
+        request = ASGIRequest(scope, route, self._watched, self._prefix)
         entry = engine.hit(request)
         if entry is not None:
             if request.conditional or request.isolated or request.method == "HEAD":

@@ -15,6 +15,7 @@ from tiercache.core.decisions import SAFE_METHODS, invalidates, is_unsafe
 from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
+from tiercache.core.routes import Route
 from tiercache.core.validation import redacted
 from tiercache.engine import flows, session
 from tiercache.engine.effects import drive
@@ -63,17 +64,25 @@ class Watched:
         self.variables = frozenset(self.by_variable)
 
 
+def path_of(environ: Environ) -> str:
+    """The path that the app sees, mount point included."""
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
 class WSGIRequest(Request):
     """A view on a WSGI environ. Values are text that stands for bytes (latin-1, PEP 3333)."""
 
     __slots__ = ("_prefix", "environ")
 
-    def __init__(self, environ: Environ, watched: Watched, prefix: tuple[str, str]) -> None:
+    def __init__(
+        self, environ: Environ, path: str, route: Route, watched: Watched, prefix: tuple[str, str]
+    ) -> None:
         self.environ = environ
+        self.path = path
+        self.route = route
         self._prefix = prefix
         self.method = environ["REQUEST_METHOD"]
-        path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        self.path = path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
         self.bypass = self.credential = self.conditional = ""
         self.directives = None
         self.current = self.early = self.isolated = False
@@ -152,10 +161,13 @@ class WSGIMiddleware:
         engine = self._engine
         if not engine.enabled:
             return self.app(environ, start_response)
-        request = WSGIRequest(environ, self._watched, self._prefix)
-        if not (engine.sessions or self._match(request.path).policy.cache) and request.method in SAFE_METHODS:
+        path = path_of(environ)
+        route = self._match(path)
+        # Before anything is made of the request: what is never cached is to pay next to nothing.
+        if not (engine.sessions or route.policy.cache) and environ["REQUEST_METHOD"] in SAFE_METHODS:
             engine.stats.bypassed["route"] += 1
             return self._pass_by(self._presenter.bypassing("route"), environ, start_response)
+        request = WSGIRequest(environ, path, route, self._watched, self._prefix)
         entry = engine.hit(request)
         if entry is not None:
             if request.conditional or request.isolated or request.method == "HEAD":

@@ -33,10 +33,10 @@ def cache_with(url: str | None = None, template: str = "/p/{id}", **settings: An
 
 
 def ask(cache: TierCache, path: str = "/p/1", *headers: str, method: str = "GET", query: bytes = b"") -> ASGIRequest:
-    """A request that has been looked up in L1: `hit` has set its route, key and bypass."""
+    """A request that has been looked up in L1: `hit` has set its key and bypass."""
     engine = cache._engine
     scope = scope_for(path, method, lines_of(*headers), query_string=query)
-    request = ASGIRequest(scope, engine.rules.watched, engine.prefix)
+    request = ASGIRequest(scope, engine.routes.match(path), engine.rules.watched, engine.prefix)
     engine.hit(request)
     return request
 

@@ -91,9 +91,9 @@ def test_what_is_no_text_does_not_get_into_the_queue() -> None:
     """The ledger could never take it, nor what would be replayed together with it."""
     cache = TierCache()
     cache.route("/p/{id}", ttl="10m", invalidates=["x:{id}", "all"])
-    scope = scope_for("/p/", "POST")
+    scope = {**scope_for("/p/", "POST"), "path": "/p/\udce9"}
     engine = cache._engine
-    request = ASGIRequest({**scope, "path": "/p/\udce9"}, engine.rules.watched, engine.prefix)
+    request = ASGIRequest(scope, engine.routes.match(scope["path"]), engine.rules.watched, engine.prefix)
     engine.hit(request)
     changed = changed_by(engine, request, ())
     assert "h:t:all" in changed

@@ -16,6 +16,7 @@ from tests.parity.faces import Origin, Reply
 from tiercache import TierCache
 from tiercache.asgi import ASGIRequest
 from tiercache.core.keys import canonical, storage_name
+from tiercache.core.routes import RouteTable
 from tiercache.wsgi import Watched, WSGIRequest
 
 PIECES: list[Any] = [
@@ -49,6 +50,9 @@ def test_nested_and_flat_parts_differ() -> None:
     assert len({storage_name(canonical(shape)) for shape in shapes}) == len(shapes)
 
 
+ROUTE = RouteTable().unmatched
+
+
 def test_parts_of_a_url_do_not_run_into_each_other() -> None:
     rules = TierCache()._engine.rules
     watched = Watched(rules.watched)
@@ -59,12 +63,12 @@ def test_parts_of_a_url_do_not_run_into_each_other() -> None:
             **scope_for(path), "scheme": scheme, "headers": [(b"host", host.encode())], "root_path": root,
             "query_string": query.encode(),
         }  # fmt: skip
-        asgi.add(canonical(ASGIRequest(scope, rules.watched, ("app", "1")).full_key()))
+        asgi.add(canonical(ASGIRequest(scope, ROUTE, rules.watched, ("app", "1")).full_key()))
         environ = {
             "REQUEST_METHOD": "GET", "wsgi.url_scheme": scheme, "HTTP_HOST": host, "SCRIPT_NAME": root,
             "PATH_INFO": path, "QUERY_STRING": query,
         }  # fmt: skip
-        wsgi.add(canonical(WSGIRequest(environ, watched, ("app", "1")).full_key()))
+        wsgi.add(canonical(WSGIRequest(environ, path, ROUTE, watched, ("app", "1")).full_key()))
     assert len(asgi) == len(wsgi) == 2 * 7 * 3 * 7 * 7
     assert not asgi & wsgi
 

@@ -16,8 +16,10 @@ from tests.parity.faces import HOST, Asked, Origin, Reply
 from tiercache import TierCache
 from tiercache.asgi import ASGIRequest
 from tiercache.core.admission import FORWARDING
+from tiercache.core.routes import RouteTable
 from tiercache.wsgi import Watched, WSGIRequest
 
+ROUTE = RouteTable().unmatched
 TEXT = ("Content-Type", "text/plain")
 STORED = "tiercache; fwd=miss; stored"
 EVIL = {
@@ -261,8 +263,8 @@ def test_rfc9112_3_3_no_host_is_the_address_that_was_reached() -> None:
             environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/p", "SERVER_NAME": "10.0.0.1", "SERVER_PORT": str(port)}
             if missing is not None:
                 environ["HTTP_HOST"] = missing
-            keys += [ASGIRequest(scope, rules.watched, ("", "")).full_key()]
-            keys += [WSGIRequest(environ, watched, ("", "")).full_key()]
+            keys += [ASGIRequest(scope, ROUTE, rules.watched, ("", "")).full_key()]
+            keys += [WSGIRequest(environ, "/p", ROUTE, watched, ("", "")).full_key()]
     assert len(set(keys)) == len(keys) == 8
 
 
@@ -274,10 +276,11 @@ def test_rfc9112_3_2_2_absolute_form_is_not_the_page(target: str, variable: str)
     rules = TierCache()._engine.rules
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/p/1", "HTTP_HOST": HOST}
     watched = Watched(rules.watched)
-    keys = {WSGIRequest({**environ, variable: uri}, watched, ("", "")).full_key() for uri in (target, "/p/1")}
-    for path in (target, "/p/1"):
-        keys.add(ASGIRequest(scope_for(path), rules.watched, ("", "")).full_key())
-        keys.add(ASGIRequest({**scope_for("/p/1"), "raw_path": path.encode()}, rules.watched, ("", "")).full_key())
+    keys = set()
+    for uri in (target, "/p/1"):
+        keys.add(WSGIRequest({**environ, variable: uri}, "/p/1", ROUTE, watched, ("", "")).full_key())
+        for scope in (scope_for(uri), {**scope_for("/p/1"), "raw_path": uri.encode()}):
+            keys.add(ASGIRequest(scope, ROUTE, rules.watched, ("", "")).full_key())
     assert len(keys) == 5
 
 

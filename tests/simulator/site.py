@@ -6,6 +6,7 @@ Bounds are those of the defaults, except that times are short, so that more happ
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 from tiercache.config import Settings
@@ -53,6 +54,7 @@ BANS = (
 """Kind, rule, and the paths that it covers, written down by hand."""
 
 
+@cache
 def routes() -> RouteTable:
     table = RouteTable()
     for page in (*PAGES, LAST_PAGE):
@@ -77,6 +79,7 @@ class Asked(Request):
     def __init__(self, page: Page, fields: dict[bytes, bytes] | None = None, special: Collection[bytes] = ()) -> None:
         self.method = "GET"
         self.path = page.path
+        self.route = routes().match(page.path)
         self.special = special
         self.fields = fields or {}
         self.bypass = self.credential = self.conditional = ""

@@ -45,8 +45,9 @@ class Request:
     special: Collection[bytes]
     """Lower-case names of the fields present that need a closer look; empty for a plain request."""
     route: Any
-    """The first rule that matches; set by the engine, as is all that follows."""
+    """The first rule that matches its path."""
     key: tuple[Any, ...]
+    """Set by the engine, as is all that follows."""
     bypass: str
     """Why the store takes no part; empty where it does."""
     credential: str

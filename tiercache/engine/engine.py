@@ -135,13 +135,12 @@ class Engine:
     # -- the L1 hit ------------------------------------------------------------------------------------------------
 
     def hit(self, request: Request) -> Entry | None:
-        """The entry of L1 that answers this request now, or None. Sets the route, key and bypass of the request."""
-        route = request.route = self.routes.match(request.path)
+        """The entry of L1 that answers this request now, or None. Sets the key and bypass of the request."""
         method = request.method
         if method != "GET" and method != "HEAD":
             request.bypass = "method"
             return None
-        policy = route.policy
+        policy: Policy = request.route.policy
         if not policy.cache:
             request.bypass = "route"
             return None
