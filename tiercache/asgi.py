@@ -55,7 +55,7 @@ class ASGIRequest(Request):
         elif watched.isdisjoint(self._fields):
             self.special = ()
         else:
-            self.special = watched & self._fields.keys()
+            self.special = watched.intersection(self._fields)
         if "user" in scope or "tls" in (scope.get("extensions") or ()):
             self._identify(scope)
 
@@ -65,7 +65,7 @@ class ASGIRequest(Request):
             lines.setdefault(name, []).append(value)
         # RFC 9113 §8.2.3: HTTP/2 may split the Cookie field, and it is put together by a semicolon.
         self._fields = {n: (b"; " if n == b"cookie" else b", ").join(values) for n, values in lines.items()}
-        self.special = {n for n, values in lines.items() if len(values) > 1} | (watched & lines.keys())
+        self.special = {n for n, values in lines.items() if len(values) > 1} | watched.intersection(lines)
 
     def _identify(self, scope: Scope) -> None:
         """Outer middleware has told who asks, or the client's certificate has."""
