@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
 from tiercache.tiers.redis_bus import Subscription, publish_command
+from tiercache.tiers.redis_calls import Command
 from tiercache.tiers.redis_connections import close_inherited, make_connection
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pipelines import rounds
-from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, Command, LedgerScripts
+from tiercache.tiers.redis_queue import QueueCommands
+from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, LedgerScripts
 from tiercache.tiers.redis_topology import Ask
 from tiercache.tiers.redis_urls import parse_url
 from tiercache.tiers.redis_wire import Wire
@@ -46,7 +48,7 @@ def _check_number(setting: str, value: object, kinds: type | tuple[type, ...], a
         raise ConfigError(setting, value, accepted)
 
 
-class RedisTier(LeaseCommands):
+class RedisTier(LeaseCommands, QueueCommands):
     """Redis or Valkey by URL: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://` (see
     `redis_urls`). Connects when first used.
 
@@ -87,6 +89,7 @@ class RedisTier(LeaseCommands):
         """The server or servers, for messages: hosts and ports or path, never the password."""
         # No braces: values are to be spread over the slots of a Cluster. A namespace has no colon.
         self._prefix = f"tc:{namespace}:"
+        self.namespace = namespace
         self._scripts = LedgerScripts(namespace, limit=ledger_limit, page=page)
         self.bus = self._scripts.bus
         self._pool_size = pool_size

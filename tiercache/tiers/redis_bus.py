@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError
 
 from tiercache.core.records import Message, Wake
 from tiercache.errors import TierError, TierRejected, TierUnavailable
+from tiercache.tiers.redis_calls import Command
 from tiercache.tiers.redis_connections import BoundedConnection
 from tiercache.tiers.redis_errors import FOREIGN, is_timeout, translate, unknown_command
-from tiercache.tiers.redis_scripts import Command, read_message
+from tiercache.tiers.redis_scripts import read_message
 
 
 def publish_command(channel: str) -> Generator[Command, Any, str]:

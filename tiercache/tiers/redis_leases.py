@@ -9,19 +9,15 @@ Word goes over the bus, and only where somebody waits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from tiercache.core.records import Wake
-from tiercache.errors import TierRejected
-from tiercache.tiers.redis_scripts import Command
+from tiercache.tiers.redis_calls import Command, Commands, run
 
 T = TypeVar("T")
-Commands = Generator[Command, Any, T]
 
 _ACQUIRE = """
 local held = redis.call('GET', KEYS[1])
@@ -84,31 +80,21 @@ class LeaseCommands:
     def release(self: _Tier, name: str, token: str, made: bool, deadline: float) -> None:
         """Give it back if it is still this token's, and send word where somebody waits."""
         key = self._lease_key(name)
-        if self._drive(deadline, _run(_RELEASE, key, token), key) == WAITED_FOR:
+        if self._drive(deadline, run(_RELEASE, (key,), token), key) == WAITED_FOR:
             self._drive(deadline, _publish(self.bus, Wake(name, made)))
 
     async def arelease(self: _Tier, name: str, token: str, made: bool, deadline: float) -> None:
         """`release` for the running event loop."""
         key = self._lease_key(name)
-        if await self._adrive(deadline, _run(_RELEASE, key, token), key) == WAITED_FOR:
+        if await self._adrive(deadline, run(_RELEASE, (key,), token), key) == WAITED_FOR:
             await self._adrive(deadline, _publish(self.bus, Wake(name, made)))
 
 
 def _held(script: str, key: str, token: str, ttl_ms: int) -> Commands[bool]:
-    reply = yield from _run(script, key, token, max(1, ttl_ms))
+    reply = yield from run(script, (key,), token, max(1, ttl_ms))
     return bool(reply == 1)
 
 
 def _publish(bus: str, wake: Wake) -> Commands[None]:
     # To every node of a Cluster: the subscribers of the bus hang on one of them.
     yield ("PUBLISH", bus, msgspec.msgpack.encode(wake))
-
-
-def _run(script: str, key: str, *args: str | int) -> Commands[Any]:
-    text = script.encode()
-    try:
-        return (yield ("EVALSHA", hashlib.sha1(text, usedforsecurity=False).hexdigest(), 1, key, *args))
-    except TierRejected as error:
-        if not isinstance(error.__cause__, NoScriptError):
-            raise
-    return (yield ("EVAL", text, 1, key, *args))

@@ -33,6 +33,7 @@ from redis.exceptions import NoScriptError
 
 from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
 from tiercache.errors import TierRejected
+from tiercache.tiers.redis_calls import Command
 
 MAX_MEMBERS = BATCH
 """Members that one number may carry: one `ZADD` of them stays far below Lua's limit on arguments."""
@@ -42,7 +43,7 @@ _KINDS = frozenset({"h:", "s:", "b:"})
 MEMBER_ROW_KEPT = 600
 """Seconds that the row of a process which no longer syncs is kept."""
 
-Command = tuple[bytes | str | int, ...]
+
 T = TypeVar("T")
 
 _GUARD = """

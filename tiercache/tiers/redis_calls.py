@@ -1,0 +1,27 @@
+"""How a tier asks a server for several things in turn: flows of commands, and scripts that the server may lack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import NoScriptError
+
+from tiercache.errors import TierRejected
+
+T = TypeVar("T")
+Command = tuple[bytes | str | int, ...]
+Commands = Generator[Command, Any, T]
+
+
+def run(script: str, keys: Sequence[str], *args: bytes | str | int) -> Commands[Any]:
+    """Run a script: by its name, and by its text where the server does not have it."""
+    text = script.encode()
+    try:
+        # Redis names scripts by their SHA-1; nothing secret hangs on it.
+        return (yield ("EVALSHA", hashlib.sha1(text, usedforsecurity=False).hexdigest(), len(keys), *keys, *args))
+    except TierRejected as error:
+        if not isinstance(error.__cause__, NoScriptError):
+            raise
+    return (yield ("EVAL", text, len(keys), *keys, *args))

@@ -1,0 +1,123 @@
+"""What a Redis tier does with the queues of write-behind stores; how they lie there: `redis_queue_scripts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from tiercache.core.write_queue import (
+    Added,
+    Base,
+    Durability,
+    Job,
+    Letter,
+    Pending,
+    Place,
+    QueueState,
+    Receipt,
+    Sum,
+    Write,
+)
+from tiercache.tiers import redis_queue_scripts as scripts
+from tiercache.tiers.redis_calls import Command, Commands
+
+T = TypeVar("T")
+
+
+class _Tier(Protocol):
+    """What `QueueCommands` asks of the tier that it belongs to."""
+
+    namespace: str
+
+    def _drive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
+
+    async def _adrive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
+
+
+class QueueCommands:
+    """The queues of a tier. Each call is over by `deadline`, a moment on `time.monotonic()`, or raises `TierError`.
+
+    `token` names a worker; what only the owner of a partition may do returns None, or False, where another worker has
+    taken it over.
+    """
+
+    def put(self: _Tier, place: Place, writes: Sequence[Write], limit: int, deadline: float) -> list[Receipt] | None:
+        """Queue writes, all or none. None: there would be more than `limit` jobs."""
+        keys = scripts.keys_of(self.namespace, place)
+        return self._drive(deadline, scripts.put(keys, writes, limit), keys[0])
+
+    async def aput(
+        self: _Tier, place: Place, writes: Sequence[Write], limit: int, deadline: float
+    ) -> list[Receipt] | None:
+        """`put` for the running event loop."""
+        keys = scripts.keys_of(self.namespace, place)
+        return await self._adrive(deadline, scripts.put(keys, writes, limit), keys[0])
+
+    def add(self: _Tier, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added:
+        """Queue the sum of a number and what is pending, or else the base."""
+        keys = scripts.keys_of(self.namespace, place)
+        return self._drive(deadline, scripts.add(keys, write, limit, base), keys[0])
+
+    async def aadd(self: _Tier, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added:
+        """`add` for the running event loop."""
+        keys = scripts.keys_of(self.namespace, place)
+        return await self._adrive(deadline, scripts.add(keys, write, limit, base), keys[0])
+
+    def pending(self: _Tier, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]:
+        """The newest write of each key that the database does not have."""
+        keys = scripts.keys_of(self.namespace, place)
+        return self._drive(deadline, scripts.pending(keys, names), keys[0])
+
+    async def apending(self: _Tier, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]:
+        """`pending` for the running event loop."""
+        keys = scripts.keys_of(self.namespace, place)
+        return await self._adrive(deadline, scripts.pending(keys, names), keys[0])
+
+    # For workers, which are threads
+
+    def take(self: _Tier, place: Place, token: str, ttl_ms: int, deadline: float) -> int | None:
+        """Own a partition for `ttl_ms` milliseconds from now, or go on to. The number of owners so far, which is the
+        fencing token; None while another one owns it."""
+        return _at(self, place, deadline, lambda keys: scripts.take(keys, token, ttl_ms))
+
+    def give(self: _Tier, place: Place, token: str, deadline: float) -> None:
+        """Own it no longer."""
+        _at(self, place, deadline, lambda keys: scripts.give(keys, token))
+
+    def jobs(self: _Tier, place: Place, count: int, deadline: float, *, after: int = 0) -> list[Job]:
+        """The oldest jobs behind number `after`, in order."""
+        return _at(self, place, deadline, lambda keys: scripts.jobs(keys, count, after))
+
+    def ack(self: _Tier, place: Place, token: str, jobs: Sequence[Job], deadline: float) -> bool:
+        """The database has these. False: another worker has taken over, and nothing was removed."""
+        return _at(self, place, deadline, lambda keys: scripts.ack(keys, token, jobs))
+
+    def bury(self: _Tier, place: Place, token: str, job: Job, error: str, attempts: int, deadline: float) -> bool:
+        """The database does not take this one: keep it aside. False: another worker has taken over."""
+        return _at(self, place, deadline, lambda keys: scripts.bury(keys, token, job, error, attempts))
+
+    def letters(self: _Tier, place: Place, deadline: float) -> list[Letter]:
+        """What has been kept aside, oldest first."""
+        return _at(self, place, deadline, scripts.letters)
+
+    def replay(self: _Tier, place: Place, receipt: Receipt, limit: int, deadline: float, *, force: bool) -> str:
+        """Queue a letter once more, as the newest write of its key: "done", "full", "gone", or "superseded" where that
+        key has been written since and `force` does not say that this is meant."""
+        return _at(self, place, deadline, lambda keys: scripts.replay(keys, receipt, limit, force=force))
+
+    def drop(self: _Tier, place: Place, receipt: Receipt, deadline: float) -> bool:
+        """Throw a letter away; whether there was one."""
+        return _at(self, place, deadline, lambda keys: scripts.drop(keys, receipt))
+
+    def queue_state(self: _Tier, place: Place, deadline: float) -> QueueState:
+        """How far the database is behind in a partition."""
+        return _at(self, place, deadline, scripts.state)
+
+    def durability(self: _Tier, place: Place, deadline: float) -> Durability:
+        """What the server of a partition says of how it keeps what it acknowledges."""
+        return _at(self, place, deadline, lambda _: scripts.durability())
+
+
+def _at(tier: _Tier, place: Place, deadline: float, flow: Callable[[tuple[str, ...]], Commands[T]]) -> T:
+    keys = scripts.keys_of(tier.namespace, place)
+    return tier._drive(deadline, flow(keys), keys[0])
