@@ -90,7 +90,7 @@ class WSGIRequest(Request):
         if watched.variables.isdisjoint(environ):
             self.special = (b"content-length",) if environ.get("CONTENT_LENGTH") else ()
         else:
-            self.special = {watched.by_variable[name] for name in watched.variables & environ.keys()}
+            self.special = {watched.by_variable[name] for name in watched.variables.intersection(environ)}
             if environ.get("CONTENT_LENGTH"):
                 self.special.add(b"content-length")
             if IDENTITY in self.special and not any(environ.get(name) for name in IDENTITIES):
