@@ -200,12 +200,15 @@ def test_counters_are_counted_by_known_names_only(world: World) -> None:
 
 
 def test_normal_forms_of_long_values_are_not_remembered() -> None:
-    before = keys._normal_list.cache_info().currsize + keys.preference.cache_info().currsize
+    memos = (keys._normal_list, keys.preference, keys._picked)
+    before = [memo.cache_info().currsize for memo in memos]
     for number in range(20):
         long = b"de, %d, " % number + b"x" * 2_000
         assert keys.normal_value(long) == long
         keys._preferred(long)
-    assert keys._normal_list.cache_info().currsize + keys.preference.cache_info().currsize == before
+        assert picked_query(b"a=%d&" % number + long, (b"a",)) == (b"a=%d" % number,)
+    assert [memo.cache_info().currsize for memo in memos] == before
+    assert all(memo.cache_info().maxsize is not None for memo in memos)
 
 
 class _Counting(bytes):

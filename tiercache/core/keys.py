@@ -26,7 +26,7 @@ BUCKETS = 1 << 18
 MAX_SELECTING = 40
 """Request fields by which the variants of one URL are told apart at most, those of all its responses taken together."""
 _MEMORABLE = 512
-"""Bytes of a field value whose normal form is remembered."""
+"""Bytes of a query, or of a field value, of which it is remembered what counts."""
 
 
 def canonical(key: Key) -> bytes:
@@ -55,6 +55,12 @@ def picked_query(query: bytes, names: tuple[bytes, ...]) -> bytes | tuple[bytes,
     Names are compared decoded, as an app would read them. A query with `;` counts whole: some parsers split there
     and some do not, and a parameter hidden from the key but seen by the app poisons the page (parameter cloaking).
     """
+    # What is remembered must stay small, however long the queries are that clients send.
+    return _picked(query, names) if len(query) <= _MEMORABLE else _picked.__wrapped__(query, names)
+
+
+@lru_cache(maxsize=512)
+def _picked(query: bytes, names: tuple[bytes, ...]) -> bytes | tuple[bytes, ...]:
     if b";" in query:
         return query
     pieces = query.split(b"&")
@@ -86,8 +92,8 @@ def bucket_of(path: str) -> str:
 
 def normal_value(value: bytes | None) -> bytes | None:
     """The value of a selecting field without the whitespace that means nothing (RFC 9111 §4.1)."""
-    if value is None or (b"," not in value and b" " not in value and b"\t" not in value):
-        return value
+    if value is None:
+        return None
     # What is remembered must stay small, however long the values are that clients send.
     return _normal_list(value) if len(value) <= _MEMORABLE else _normal_list.__wrapped__(value)
 
@@ -125,11 +131,10 @@ def selecting(
     request: Request, names: tuple[bytes, ...], preferences: frozenset[bytes] = frozenset()
 ) -> tuple[bytes | None, ...]:
     """The values of the fields by which a response varies; `preferences` are compared by what they ask for."""
-    values = request.values(names)
     if preferences and not preferences.isdisjoint(names):
-        pairs = zip(names, values, strict=True)
+        pairs = zip(names, request.values(names), strict=True)
         return tuple([_preferred(v) if v and n in preferences else normal_value(v) for n, v in pairs])
-    return tuple([normal_value(value) for value in values])
+    return tuple([normal_value(request.field(name)) for name in names])
 
 
 def group_tags(scheme: str, host: bytes, fields: Fields, name: bytes) -> list[str]:

@@ -226,7 +226,7 @@ class Engine:
         cookies: Any = None
         if policy.cookie_names:
             cookies = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)
-        values = request.values(policy.header_list)
+        values = request.values(policy.header_list) if policy.header_list else ()
         trusted = (self.rules.trusted, request.trusted) if request.trusted else None
         return (*request.full_key()[:-1], query, policy.picks, values, cookies, trusted)
 
