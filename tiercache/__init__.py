@@ -9,12 +9,15 @@ from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import (
     CodecError,
     ConfigError,
+    LostPartition,
     PurgeError,
     PurgeUnconfirmed,
+    QueueFull,
     TierCacheError,
     TierError,
     TierRejected,
     TierUnavailable,
+    WriteError,
 )
 
 __version__ = "0.1.0"
@@ -22,15 +25,18 @@ __version__ = "0.1.0"
 __all__ = [
     "CodecError",
     "ConfigError",
+    "LostPartition",
     "Policy",
     "PurgeError",
     "PurgeReceipt",
     "PurgeUnconfirmed",
+    "QueueFull",
     "TierCache",
     "TierCacheError",
     "TierError",
     "TierRejected",
     "TierUnavailable",
+    "WriteError",
     "no_store",
     "tag",
     "ttl",

@@ -4,6 +4,9 @@
     ├── ConfigError            a setting, rule or template that cannot work; raised when the app starts
     ├── PurgeError             an invalidation that could not be carried out as asked
     │   └── PurgeUnconfirmed   applied in this process and queued, but the shared tier has not confirmed it
+    ├── WriteError             a write that was not carried out as asked
+    │   ├── QueueFull          the database is too far behind: the write was not taken
+    │   └── LostPartition      another worker writes these by now: nothing was written
     ├── TierError              a tier did not do what it was asked; never reaches a request
     │   ├── TierUnavailable    refused, cut off, out of time, or out of connections
     │   └── TierRejected       answered with an error: wrong password, no scripting, out of memory
@@ -36,6 +39,19 @@ class PurgeError(TierCacheError):
 
 class PurgeUnconfirmed(PurgeError):
     """The purge holds in this process and is queued for the rest of the fleet, which has not confirmed it yet."""
+
+
+class WriteError(TierCacheError):
+    """A write was not carried out as asked."""
+
+
+class QueueFull(WriteError):
+    """A write-behind store has no room for more: the database is too far behind, and the write was not taken."""
+
+
+class LostPartition(WriteError):
+    """Another worker has taken over what this one was writing. Raised by what guards the database; nothing was
+    written."""
 
 
 class TierError(TierCacheError):

@@ -7,6 +7,19 @@ from typing import Any, Protocol
 
 from tiercache.core.keys import Key
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
+from tiercache.core.write_queue import (
+    Added,
+    Base,
+    Durability,
+    Job,
+    Letter,
+    Pending,
+    Place,
+    QueueState,
+    Receipt,
+    Sum,
+    Write,
+)
 
 Clock = Callable[[], float]
 """Seconds that never go back, and that go on while the machine sleeps."""
@@ -91,3 +104,51 @@ class SharedStore(Protocol):
     def close(self) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+class WriteQueue(Protocol):
+    """What write-behind stores ask of a shared tier: queues of writes that the database does not have yet.
+
+    `deadline` as for a `SharedStore`. What only the owner of a partition may do returns None or False for another's
+    token.
+    """
+
+    def put(self, place: Place, writes: Sequence[Write], limit: int, deadline: float) -> list[Receipt] | None: ...
+
+    async def aput(
+        self, place: Place, writes: Sequence[Write], limit: int, deadline: float
+    ) -> list[Receipt] | None: ...
+
+    def add(self, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added: ...
+
+    async def aadd(self, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added: ...
+
+    def pending(self, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]: ...
+
+    async def apending(self, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]: ...
+
+    def attend(self, store: str, token: str, ttl_ms: int, deadline: float) -> list[str]: ...
+
+    def depart(self, store: str, token: str, deadline: float) -> None: ...
+
+    def take(self, place: Place, token: str, ttl_ms: int, deadline: float) -> int | None: ...
+
+    def give(self, place: Place, token: str, deadline: float) -> None: ...
+
+    def jobs(self, place: Place, count: int, deadline: float, *, after: int = 0) -> list[Job]: ...
+
+    def ack(self, place: Place, token: str, jobs: Sequence[Job], deadline: float) -> bool: ...
+
+    def bury(self, place: Place, token: str, job: Job, error: str, attempts: int, deadline: float) -> bool: ...
+
+    def letters(self, place: Place, deadline: float) -> list[Letter]: ...
+
+    def replay(self, place: Place, receipt: Receipt, limit: int, deadline: float, *, force: bool) -> str: ...
+
+    def drop(self, place: Place, receipt: Receipt, deadline: float) -> bool: ...
+
+    def queue_state(self, place: Place, deadline: float) -> QueueState: ...
+
+    def durability(self, place: Place, deadline: float) -> Durability: ...
+
+    def layout(self, store: str, partitions: int, deadline: float) -> int: ...

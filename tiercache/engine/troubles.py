@@ -9,6 +9,7 @@ HTTP: Final = "tiercache.http"
 L2: Final = "tiercache.l2"
 LEDGER: Final = "tiercache.ledger"
 CONFIG: Final = "tiercache.config"
+WRITES: Final = "tiercache.writes"
 EXPLAIN: Final = "tiercache.debug"
 
 LOGGERS: Final = MappingProxyType(
@@ -16,6 +17,7 @@ LOGGERS: Final = MappingProxyType(
         HTTP: "requests and responses: what an app did, and what a client was kept from noticing",
         L2: "values in the shared tier: reads, writes, leases, the circuit breaker",
         LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
+        WRITES: "write-behind: the queue, the workers, writes that the database does not take",
         CONFIG: "what a configuration says without effect, once when an app is wrapped",
         EXPLAIN: "a block for each request, with `debug=True` or `TIERCACHE_DEBUG=1`, at level DEBUG",
     }
@@ -68,6 +70,19 @@ TROUBLES: Final = MappingProxyType(
             L2,
             "a lease could not be taken or given back: this process filled without, or the lease ended by itself",
         ),
+        "write-behind queue": Trouble(
+            WRITES, "a worker could not ask Redis for jobs, or acknowledge them; they are written again"
+        ),
+        "write-behind: database away": Trouble(
+            WRITES,
+            "the database cannot be reached or has no time: the same writes are tried again until it has; `it takes "
+            "writes again` tells when",
+        ),
+        "write-behind: write refused": Trouble(
+            WRITES,
+            "the database, or the function that writes, refused a write; after some attempts it is kept aside",
+        ),
+        "write-behind worker": Trouble(WRITES, "an error that was kept from a worker: report it"),
         "app failed, answered stale": Trouble(
             HTTP,
             "the app raised, and a response within its `stale_if_error` went out in place of the error: mend the app",

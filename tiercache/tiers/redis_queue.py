@@ -73,7 +73,22 @@ class QueueCommands:
         keys = scripts.keys_of(self.namespace, place)
         return await self._adrive(deadline, scripts.pending(keys, names), keys[0])
 
+    def layout(self: _Tier, store: str, partitions: int, deadline: float) -> int:
+        """The number of partitions that the store was begun with, which is this one if it has just begun."""
+        key = scripts.layout_of(self.namespace, store)
+        return self._drive(deadline, scripts.layout(key, partitions), key)
+
     # For workers, which are threads
+
+    def attend(self: _Tier, store: str, token: str, ttl_ms: int, deadline: float) -> list[str]:
+        """Be one of the workers of a store for `ttl_ms` milliseconds from now; the tokens of all, sorted."""
+        key = scripts.workers_of(self.namespace, store)
+        return self._drive(deadline, scripts.attend(key, token, ttl_ms), key)
+
+    def depart(self: _Tier, store: str, token: str, deadline: float) -> None:
+        """Be none of them any more."""
+        key = scripts.workers_of(self.namespace, store)
+        self._drive(deadline, scripts.depart(key, token), key)
 
     def take(self: _Tier, place: Place, token: str, ttl_ms: int, deadline: float) -> int | None:
         """Own a partition for `ttl_ms` milliseconds from now, or go on to. The number of owners so far, which is the

@@ -10,6 +10,9 @@
                                                     n how often the owner changed, c how many pending have been cleared
                                         :owner      token of the worker that writes to the database, with a time to live
 
+and for the whole of a store `tc:{<namespace>:<store>}:workers`, a sorted set of tokens by the time at which they are
+missed, and `:layout`, the number of partitions.
+
 Numbers name a write only within a history: a server that takes over, or one that is restarted from its disk, may have
 lost the end of the queue and would give out the same numbers again. As in the ledger, another `run_id` begins another
 history. That is why whoever removes something says which history it means.
@@ -95,6 +98,17 @@ if math.abs(total) > 9007199254740991 then return {4} end
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return {0} end
 local text = string.format('%.0f', total)
 return {1, history, put(ARGV[4], ARGV[5], 'n' .. text), text}
+"""
+_ATTEND = """
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', ms))
+redis.call('ZADD', KEYS[1], string.format('%.0f', ms + ARGV[2]), ARGV[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+_LAYOUT = """
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+return redis.call('GET', KEYS[1])
 """
 _TAKE = """
 local held = redis.call('GET', KEYS[2])
@@ -228,6 +242,36 @@ def _pending(row: bytes) -> Pending:
     try:
         history, number, body = row.split(b" ", 2)
         return Pending(Receipt(history.decode(), int(number)), body)
+    except ValueError as error:
+        raise TierRejected("the queue holds something that tiercache did not write") from error
+
+
+def workers_of(namespace: str, store: str) -> str:
+    """The key of those who write for a store."""
+    return f"tc:{{{namespace}:{store}}}:workers"
+
+
+def layout_of(namespace: str, store: str) -> str:
+    """The key of the number of partitions."""
+    return f"tc:{{{namespace}:{store}}}:layout"
+
+
+def attend(key: str, token: str, ttl_ms: int) -> Commands[list[str]]:
+    """Be one of the workers; the tokens of all, sorted."""
+    reply = yield from run(_ATTEND, (key,), token, max(1, ttl_ms))
+    return sorted(one.decode() for one in reply)
+
+
+def depart(key: str, token: str) -> Commands[None]:
+    """Be none of them any more."""
+    yield ("ZREM", key, token)
+
+
+def layout(key: str, partitions: int) -> Commands[int]:
+    """The number of partitions that the store was begun with."""
+    reply = yield from run(_LAYOUT, (key,), partitions)
+    try:
+        return int(reply)
     except ValueError as error:
         raise TierRejected("the queue holds something that tiercache did not write") from error
 

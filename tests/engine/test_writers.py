@@ -1,0 +1,292 @@
+"""Workers of write-behind stores, on real queues; the database is a dict that fails when it is told to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from tests.servers import RedisServer
+from tiercache import TierCache
+from tiercache.core.write_queue import Job, Place, Write
+from tiercache.engine.writers import Worker, is_away
+from tiercache.errors import LostPartition
+from tiercache.tiers.redis import RedisTier
+
+PATIENCE = 20.0
+_ids = count()
+
+
+class OperationalError(Exception):
+    """As drivers call it."""
+
+
+class IntegrityError(Exception):
+    """As drivers call it."""
+
+
+class Database:
+    """Takes writes, in one place for all workers."""
+
+    name = "stock"
+    partitions = 4
+    batch = 10
+    attempts = 3
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.rows: dict[str, bytes] = {}
+        self.taken: list[tuple[int, str, bytes]] = []
+        self.calls = 0
+        self.fail: Callable[[Sequence[Job]], None] = lambda jobs: None
+        self.invalidated: list[str] = []
+
+    def write(self, place: Place, jobs: Sequence[Job], fence: int) -> None:
+        self.calls += 1
+        self.fail(jobs)
+        with self.lock:
+            for job in jobs:
+                self.rows[job.name] = job.body
+                self.taken.append((place.partition, job.name, job.body))
+
+    def members(self, job: Job) -> Sequence[str]:
+        self.invalidated.append(job.name)
+        return [f"h:t:{job.name}"]
+
+
+@pytest.fixture
+def cache(redis_server: RedisServer) -> Iterator[TierCache]:
+    cache = TierCache(redis_server.url, namespace="shop")
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def queue(cache: TierCache) -> RedisTier:
+    tier = cache._engine.shared
+    assert isinstance(tier, RedisTier)
+    return tier
+
+
+@contextmanager
+def working(cache: TierCache, database: Database, *, owned: float = 1.0) -> Iterator[Worker]:
+    queue = cache._engine.shared
+    assert isinstance(queue, RedisTier)
+    worker = Worker(cache._engine, queue, [database], interval=0.005, owned=owned)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop(0)
+        assert not worker.running
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
+
+
+def put(queue: RedisTier, partition: int, *writes: tuple[str, bytes]) -> None:
+    batch = [Write(f"id{next(_ids)}", name, body) for name, body in writes]
+    assert queue.put(Place("stock", partition), batch, 10_000, time.monotonic() + PATIENCE)
+
+
+def left(queue: RedisTier) -> int:
+    return sum(queue.queue_state(Place("stock", n), time.monotonic() + PATIENCE).jobs for n in range(4))
+
+
+def in_order(database: Database) -> bool:
+    """Whether no key went back, but for what was written once more by the next owner."""
+    last: dict[str, int] = {}
+    for _, name, body in database.taken:
+        if int(body) < last.get(name, -1):
+            return False
+        last[name] = int(body)
+    return True
+
+
+def test_everything_is_written_in_order(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    for value in range(50):
+        for partition in range(4):
+            put(queue, partition, (f"k{partition}", b"%d" % value))
+    with working(cache, database) as worker:
+        until(lambda: left(queue) == 0)
+    assert worker.written == 200
+    assert database.rows == {f"k{partition}": b"49" for partition in range(4)}
+    assert len(database.taken) == 200
+    assert in_order(database)
+    assert database.calls <= 20
+
+
+def test_workers_share_the_partitions_and_take_over(cache: TierCache, queue: RedisTier) -> None:
+    first, second = Database(), Database()
+    with working(cache, first) as left_alone:
+        until(lambda: len(left_alone._owned) == 4)
+        with working(cache, second) as other:
+            until(lambda: len(left_alone._owned) == len(other._owned) == 2)
+            for partition in range(4):
+                put(queue, partition, (f"k{partition}", b"1"))
+            until(lambda: left(queue) == 0)
+            assert len(first.rows) == len(second.rows) == 2
+        until(lambda: len(left_alone._owned) == 4)
+
+
+def test_a_worker_that_dies_is_replaced(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    stuck, go = threading.Event(), threading.Event()
+
+    def hang(jobs: Sequence[Job]) -> None:
+        stuck.set()
+        go.wait(PATIENCE)
+
+    dead = Database()
+    dead.fail = hang
+    put(queue, 1, ("k", b"1"))
+    with working(cache, dead, owned=0.3) as gone:
+        assert stuck.wait(PATIENCE)
+        # As if its process had been stopped: nothing renews what it owns.
+        gone._stopped.set()
+        gone._threads[0].join(PATIENCE)
+        put(queue, 1, ("k", b"2"))
+        with working(cache, database, owned=0.3):
+            until(lambda: database.rows == {"k": b"2"})
+            go.set()
+    assert gone.written == 0
+    assert left(queue) == 0
+
+
+def test_a_database_that_is_away_is_waited_for(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    away = 4
+
+    def fail(jobs: Sequence[Job]) -> None:
+        nonlocal away
+        if away:
+            away -= 1
+            raise OperationalError("server closed the connection unexpectedly")
+
+    database.fail = fail
+    put(queue, 2, ("a", b"1"), ("b", b"2"))
+    with working(cache, database) as worker:
+        until(lambda: left(queue) == 0)
+        assert database.rows == {"a": b"1", "b": b"2"}
+        assert database.calls == 5
+        assert worker.buried == 0
+    assert cache.stats()["swallowed"]["write-behind: database away"] == 4
+
+
+def test_what_is_refused_is_kept_aside_and_the_rest_is_written(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+
+    def refuse(jobs: Sequence[Job]) -> None:
+        if any(job.name == "bad" for job in jobs):
+            raise IntegrityError("no such product")
+
+    database.fail = refuse
+    put(queue, 3, ("a", b"1"), ("bad", b"2"), ("b", b"3"), ("a", b"4"))
+    with working(cache, database) as worker:
+        until(lambda: left(queue) == 0)
+    assert database.rows == {"a": b"4", "b": b"3"}
+    assert worker.buried == 1
+    (letter,) = queue.letters(Place("stock", 3), time.monotonic() + PATIENCE)
+    assert (letter.name, letter.body, letter.attempts) == ("bad", b"2", 3)
+    assert "no such product" in letter.error
+    assert database.invalidated == ["bad"]
+    assert cache.stats()["purges"] == 1
+
+
+def test_after_what_was_refused_it_writes_many_at_once_again(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    database.attempts = 1
+
+    def refuse(jobs: Sequence[Job]) -> None:
+        if any(job.body == b"0" for job in jobs):
+            raise ValueError("no")
+
+    database.fail = refuse
+    put(queue, 0, *[(f"k{n}", b"%d" % n) for n in range(10)])
+    with working(cache, database):
+        until(lambda: left(queue) == 0)
+        before = database.calls
+        put(queue, 0, *[(f"k{n}", b"%d" % n) for n in range(1, 31)])
+        until(lambda: left(queue) == 0)
+    # One that finds the end of those to be written alone, and then ten at a time.
+    assert database.calls - before <= 5
+
+
+def test_it_drains_before_it_stops(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    database.batch = 1
+    database.fail = lambda jobs: time.sleep(0.01)
+    with working(cache, database) as worker:
+        until(lambda: len(worker._owned) == 4)
+        put(queue, 0, *[(f"k{n}", b"1") for n in range(40)])
+        assert worker.stop(PATIENCE)
+        assert left(queue) == 0
+        assert len(database.rows) == 40
+        # Nobody has to wait for its leases to end.
+        assert queue.take(Place("stock", 0), "next", 1000, time.monotonic() + PATIENCE) is not None
+        assert queue.attend("stock", "next", 1000, time.monotonic() + PATIENCE) == ["next"]
+
+
+def test_it_stops_though_the_database_is_away(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+
+    def fail(jobs: Sequence[Job]) -> None:
+        raise ConnectionRefusedError
+
+    database.fail = fail
+    put(queue, 0, ("k", b"1"))
+    with working(cache, database) as worker:
+        until(lambda: database.calls > 0)
+        assert not worker.stop(0.05)
+    assert left(queue) == 1
+
+
+def test_who_has_been_replaced_lets_go(cache: TierCache, queue: RedisTier) -> None:
+    database = Database()
+    lost = True
+
+    def fail(jobs: Sequence[Job]) -> None:
+        nonlocal lost
+        if lost:
+            lost = False
+            raise LostPartition("another one writes")
+
+    database.fail = fail
+    put(queue, 0, ("k", b"1"))
+    with working(cache, database, owned=0.3):
+        until(lambda: left(queue) == 0)
+    assert database.rows == {"k": b"1"}
+    assert database.calls == 2
+    assert queue.letters(Place("stock", 0), time.monotonic() + PATIENCE) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (OperationalError("gone"), True),
+        (IntegrityError("duplicate"), False),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (ValueError("no"), False),
+    ],
+)
+def test_whose_fault_an_error_is(error: Exception, away: bool) -> None:
+    assert is_away(error) is away
+    wrapped = RuntimeError("while saving")
+    wrapped.__cause__ = error
+    assert is_away(wrapped) is away
+
+
+def test_errors_of_sqlalchemy_tell_too() -> None:
+    exc = pytest.importorskip("sqlalchemy.exc")
+    assert is_away(exc.OperationalError("select", {}, Exception()))
+    assert not is_away(exc.IntegrityError("insert", {}, Exception()))
