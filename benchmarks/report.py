@@ -1,22 +1,17 @@
-"""The results as one table to read, and as JSON to keep."""
+"""Comparisons as a table to read, for a terminal and for a page, and as rows to keep."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from benchmarks.cases import Comparison
-from benchmarks.figures import Figure, rows
 from benchmarks.measure import ratio
+from benchmarks.tables import columns, markdown
 
-_LIBRARIES = ("cachetools", "flask", "http-sf", "msgspec", "redis", "hiredis", "starlette", "tiercache")
 _HEADER = ("", "µs", "beside", "µs", "ratio", "at most", "")
+_NUMBERS = {1, 3, 4, 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +57,32 @@ def row(comparison: Comparison) -> Row:
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
-    lines: list[tuple[str, ...]] = [_HEADER]
+    lines: list[tuple[str, ...]] = []
     section = ""
     for comparison in comparisons:
         if comparison.section != section:
             section = comparison.section
             lines.append((section, *[""] * (len(_HEADER) - 1)))
         lines.append(row(comparison).cells(comparison.target))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-    numbers = {1, 3, 4, 5}
-    text = [
-        "  ".join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([text[0], "-" * sum([*widths, 2 * len(widths) - 2]), *text[1:]])
+    return columns(_HEADER, lines, _NUMBERS)
 
 
-def write_json(path: Path, comparisons: Iterable[Comparison], costs: Sequence[Figure], **run: object) -> None:
-    installed = {found.name.lower() for found in importlib.metadata.distributions()}
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES if name in installed}
-    document = {
-        "run": run,
-        "machine": {
-            "python": platform.python_version(),
-            "implementation": platform.python_implementation(),
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "versions": versions,
-        },
-        "rows": [{name: getattr(found, name) for name in Row.__slots__} for found in map(row, comparisons)],
-        "figures": rows(costs),
-    }
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def page_table(comparisons: Sequence[Comparison]) -> str:
+    """The same for a page."""
+    lines: list[tuple[str, ...]] = []
+    section = ""
+    for comparison in comparisons:
+        if comparison.section != section:
+            section = comparison.section
+            lines.append((f"**{section}**", *[""] * (len(_HEADER) - 1)))
+        name, *cells, mark = row(comparison).cells(comparison.target)
+        lines.append((name.strip(), *cells, mark.replace("MISSED", "**missed**")))
+    return markdown(_HEADER, lines, _NUMBERS)
+
+
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[dict[str, object]]:
+    """The same for JSON."""
+    return [{name: getattr(found, name) for name in Row.__slots__} for found in map(row, comparisons)]
 
 
 def _ratio(value: float) -> str:

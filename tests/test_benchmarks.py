@@ -16,6 +16,8 @@ from benchmarks.figures import Figure, markdown, quantile
 from benchmarks.measure import Case, ratio, run
 from benchmarks.report import row, table
 
+TINY = ["--rounds", "1", "--batch-ms", "0.01", "--no-write"]
+
 
 def case(name: str, *samples: float) -> Case:
     made = Case(name, lambda n: n * 1000, lambda: None)
@@ -25,8 +27,8 @@ def case(name: str, *samples: float) -> Case:
 
 def test_a_whole_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
-    assert benchmarks.main(["--only", "requests", "--rounds", "1", "--batch-ms", "0.01", "--json", str(results)]) == 0
-    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    assert benchmarks.main(["--only", "requests", *TINY, "--json", str(results)]) == 0
+    rows = json.loads(results.read_text(encoding="utf-8"))["parts"]["requests"]
     sections = {found["section"] for found in rows}
     assert sections == {"ASGI hit in L1", "WSGI hit in L1", "Not cached", "ASGI hit in L2", "WSGI hit in L2"}
     assert all(found["ratio"] > 0 for found in rows)
@@ -38,8 +40,8 @@ def test_a_whole_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFi
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What invalidation costs, section and line -> what was found, for small amounts."""
     results = tmp_path_factory.mktemp("costs") / "results.json"
-    assert benchmarks.main(["--only", "invalidation", "--quick", "--json", str(results)]) == 0
-    rows = json.loads(results.read_text(encoding="utf-8"))["figures"]
+    assert benchmarks.main(["--only", "invalidation", "--quick", "--no-write", "--json", str(results)]) == 0
+    rows = json.loads(results.read_text(encoding="utf-8"))["parts"]["invalidation"]
     return {f"{found['section'].split(',')[0]}: {found['what']}": found for found in rows}
 
 
@@ -88,14 +90,16 @@ def test_figures_as_a_table() -> None:
         [
             Figure("one", "kept", 1_234.0, "tags", at_most=2_000),
             Figure("one", "slow", 1.23456, "times", "3 µs", at_most=1),
+            Figure("two", "reached", 0.8, at_least=0.9),
             Figure("two", "told", 12.34),
         ]
     ).splitlines()
     assert lines[2:] == [
         "| **one** | | | |",
-        "| kept | 1,234 tags |  | 2,000 |",
-        "| slow | 1.23 times | 3 µs | 1, **missed** |",
+        "| kept | 1,234 tags |  | at most 2,000 |",
+        "| slow | 1.23 times | 3 µs | at most 1, **missed** |",
         "| **two** | | | |",
+        "| reached | 0.80 |  | at least 0.90, **missed** |",
         "| told | 12.3 |  |  |",
     ]
 

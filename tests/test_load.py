@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.documents import fill_in
 from benchmarks.load import __main__ as load
 from benchmarks.load.client import Client, Planned, Sample
 from benchmarks.load.origin import Origin, OriginFailed, Watch, most_at_once
-from benchmarks.load.pages import fill_in, write_pages
+from benchmarks.load.pages import write_pages
 from benchmarks.load.results import Limits, Outcome, Part, Result, markdown_table, percentile, text_table
 from benchmarks.load.runs import Bursts, Scale, Timeline, zipf_plan
 from benchmarks.load.scenarios import EXPIRY, HEADLINE, KILLED, SCENARIOS, SLOW, STAMPEDE, Scenario
@@ -79,18 +80,18 @@ def test_tables_have_a_line_for_each_part_and_say_what_was_missed() -> None:
 
 def test_a_page_is_filled_in_between_its_marks() -> None:
     page = "a\n<!-- load: x -->\nold\n<!-- end -->\nb\n<!-- load: y -->\n<!-- end -->\n"
-    filled = fill_in(fill_in(page, "x", r"new \1"), "y", "more")
+    filled = fill_in(fill_in(page, "load: x", r"new \1"), "load: y", "more")
     assert filled == "a\n<!-- load: x -->\nnew \\1\n<!-- end -->\nb\n<!-- load: y -->\nmore\n<!-- end -->\n"
-    with pytest.raises(ValueError, match="0 places for 'z'"):
-        fill_in(page, "z", "")
+    with pytest.raises(ValueError, match="0 places for 'load: z'"):
+        fill_in(page, "load: z", "")
 
 
 def test_the_page_of_the_documentation_has_a_place_for_every_scenario() -> None:
     page = (ROOT / "docs" / "explanation" / "load.md").read_text(encoding="utf-8")
     for name in SCENARIOS:
         assert f"![{SCENARIOS[name].title}](load-{name}.png)" in page
-        fill_in(page, name, "")
-    fill_in(page, "machine", "")
+        fill_in(page, f"load: {name}", "")
+    fill_in(page, "load: machine", "")
 
 
 def test_a_picture_is_drawn_of_bursts_and_of_phases(tmp_path: Path) -> None:

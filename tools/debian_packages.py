@@ -40,8 +40,19 @@ WANTED = {
     "redis": Wanted(
         "debian", "usr/bin/redis-server", ("redis-tools", "redis-server", "libjemalloc2", "liblzf1", "libatomic1")
     ),
+    # What `make bench` drives servers with, and the caches that stand in front of one.
+    "wrk": Wanted("wrk", "usr/bin/wrk", ("wrk",)),
+    "nginx": Wanted("nginx", "usr/sbin/nginx", ("nginx",)),
+    "varnishd": Wanted("varnish", "usr/sbin/varnishd", ("varnish",)),
 }
 SETUP = ("redis",)
+
+
+class Program(NamedTuple):
+    """A program that can be run."""
+
+    path: str
+    environment: dict[str, str]
 
 
 def unpack(wanted: Wanted) -> Path:
@@ -77,6 +88,22 @@ def environment(root: Path) -> dict[str, str]:
     """The environment in which a program unpacked below `root` finds its libraries and its companions."""
     path = os.pathsep.join((str(root / "usr/sbin"), str(root / "usr/bin"), os.environ.get("PATH", os.defpath)))
     return {**os.environ, "PATH": path, "LD_LIBRARY_PATH": libraries(root)}
+
+
+def find(name: str) -> Program:
+    """A program by its name: one that is installed, or else one that was unpacked.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    # Servers lie where the shell of a user does not look.
+    if installed := shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))):
+        return Program(installed, dict(os.environ))
+    wanted = WANTED[name]
+    root = UNPACKED / wanted.folder
+    if not (root / wanted.program).exists():
+        raise FileNotFoundError(f"{name} is neither installed nor unpacked")
+    return Program(str(root / wanted.program), environment(root))
 
 
 def _download(packages: tuple[str, ...], folder: str) -> None:

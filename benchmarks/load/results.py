@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.load.client import Sample
+from benchmarks.tables import columns, markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +129,10 @@ def _mark(part: Part) -> str:
 
 def text_table(result: Result) -> str:
     """For a terminal."""
-    lines = [HEADER, *rows(result)]
     # A note runs on over the columns beside it.
-    widths = [max(len(line[column]) for line in lines if column != 1 or any(line[2:])) for column in range(len(HEADER))]
-    text = [
-        "  ".join(
-            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    head = f"{result.title}\n{result.about}\n"
-    return "\n".join([head, text[0], "-" * len(text[0]), *text[1:], ""])
+    return f"{result.title}\n{result.about}\n\n{columns(HEADER, rows(result), _NUMBERS, runs_on=1)}\n"
 
 
 def markdown_table(result: Result) -> str:
     """For a page."""
-    lines = [HEADER, tuple("---:" if column in _NUMBERS else "---" for column in range(len(HEADER))), *rows(result)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(HEADER, rows(result), _NUMBERS)

@@ -1,0 +1,142 @@
+"""The parts of `make bench`: each measures, prints, and says what belongs into the documentation."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures, measure
+from benchmarks.cases import Comparison, Maker, asgi_hits, uncached, wsgi_hits
+from benchmarks.documents import machine_line
+from benchmarks.figures import Figure
+from benchmarks.invalidation import FEW, Amounts
+from benchmarks.invalidation import figures as invalidation_figures
+from benchmarks.peers import in_process, under_wrk
+from benchmarks.peers import report as peers_report
+from benchmarks.peers.standings import Standings
+from benchmarks.report import comparison_rows, page_table, row, table
+from benchmarks.shared import l2_hits, redis_url
+
+Draw = Callable[[Path], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a part has brought."""
+
+    name: str
+    page: str
+    """For the documentation, in Markdown."""
+    missed: int
+    limits: int
+    rows: list[dict[str, Any]]
+    """For JSON."""
+    pictures: dict[str, Draw] = field(default_factory=dict)
+
+
+def requests(options: argparse.Namespace) -> Outcome:
+    """What requests cost beside bare apps, frameworks and plain Redis."""
+    with ExitStack() as resources:
+        runner = resources.enter_context(asyncio.Runner())
+        comparisons = _compare(runner, resources, with_redis=not options.no_redis)
+        cases = list({id(case): case for found in comparisons for case in (found.case, found.base)}.values())
+        print(f"{len(cases)} cases, {options.rounds} rounds ...", file=sys.stderr)
+        measure.run(cases, rounds=options.rounds, batch_ms=options.batch_ms)
+    print(table(comparisons))
+    missed = sum(row(comparison).held is False for comparison in comparisons)
+    limits = sum(comparison.target is not None for comparison in comparisons)
+    return Outcome("requests", page_table(comparisons), missed, limits, comparison_rows(comparisons))
+
+
+def _compare(runner: asyncio.Runner, resources: ExitStack, *, with_redis: bool) -> list[Comparison]:
+    make = Maker(runner)
+    comparisons = [*asgi_hits(make), *wsgi_hits(make), *uncached(make)]
+    if with_redis:
+        url = resources.enter_context(redis_url())
+        comparisons += l2_hits(runner, url, resources)
+    return comparisons
+
+
+def peers(options: argparse.Namespace) -> Outcome:
+    """Hits of other caches, in process."""
+    # Half of the rounds: most of these cases take far longer than those of the part above.
+    rounds = max(1, options.rounds // 2)
+    with ExitStack() as resources:
+        url = None if options.no_redis else resources.enter_context(redis_url())
+        runs = [_told(one) for one in in_process.standings(url, rounds=rounds, batch_ms=options.batch_ms)]
+    return _of_standings("peers", "A hit in process", runs)
+
+
+def wrk(options: argparse.Namespace) -> Outcome:
+    """The same behind real servers, under wrk."""
+    try:
+        turns = under_wrk.standings(rounds=1 if options.quick else options.turns, seconds=1)
+        runs = [_told(one) for one in turns]
+    except FileNotFoundError as error:
+        print(f"Not measured: {error}")
+        return Outcome("wrk", f"Not measured: {error}.", 0, 0, [])
+    return _of_standings("wrk", "Under wrk", runs)
+
+
+def _told(found: Standings) -> Standings:
+    print(peers_report.text(found), flush=True)
+    return found
+
+
+def _of_standings(name: str, title: str, runs: list[Standings]) -> Outcome:
+    def draw(path: Path) -> None:
+        from benchmarks.peers import pictures
+
+        pictures.draw(title, runs, path)
+
+    marks = list(peers_report.marks(runs))
+    print(figures.markdown(marks))
+    page = f"{figures.markdown(marks)}\n\n{peers_report.page(runs)}"
+    rows: list[dict[str, Any]] = [
+        {
+            "run": found.title,
+            "unit": found.unit,
+            "subject": line.subject.name,
+            "version": line.version,
+            "median": line.median if line.samples else None,
+            "cpu_us": line.cpu,
+            "note": line.note,
+        }
+        for found in runs
+        for line in found.ordered()
+    ]
+    return Outcome(name, page, *_judged(marks), rows, {f"performance-{name}.png": draw})
+
+
+def _judged(marks: list[Figure]) -> tuple[int, int]:
+    return sum(one.held is False for one in marks), sum(one.held is not None for one in marks)
+
+
+def invalidation(options: argparse.Namespace) -> Outcome:
+    """What invalidation costs to keep."""
+    costs = list(invalidation_figures(FEW if options.quick else Amounts()))
+    print(figures.markdown(costs))
+    return Outcome("invalidation", figures.markdown(costs), *_judged(costs), figures.rows(costs))
+
+
+PARTS: Mapping[str, Callable[[argparse.Namespace], Outcome]] = {
+    "requests": requests,
+    "peers": peers,
+    "wrk": wrk,
+    "invalidation": invalidation,
+}
+WITHOUT_REDIS = ("requests", "peers", "wrk")
+LIBRARIES = (
+    "tiercache", "cachetools", "http-sf", "msgspec", "redis", "hiredis", "starlette", "flask", "fastapi", "litestar",
+    "django", "uvicorn", "uvloop", "httptools", "granian", "gunicorn",
+)  # fmt: skip
+
+
+def made_on() -> str:
+    return f"Made on {machine_line(LIBRARIES)}."
