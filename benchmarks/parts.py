@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -139,4 +140,6 @@ LIBRARIES = (
 
 
 def made_on() -> str:
-    return f"Made on {machine_line(LIBRARIES)}."
+    """Says how busy the machine was as well: a run takes up to two cores, and what is above that is somebody else's."""
+    load = f" Load of the machine at the end: {os.getloadavg()[0]:.1f}." if hasattr(os, "getloadavg") else ""
+    return f"Made on {machine_line(LIBRARIES)}.{load}"
