@@ -53,6 +53,11 @@ class LostPartition(WriteError):
     """Another worker has taken over what this one was writing. Raised by what guards the database; nothing was
     written."""
 
+    def __init__(self, message: str, fence: int = 0) -> None:
+        super().__init__(message)
+        self.fence = fence
+        """The fencing token that the database has seen."""
+
 
 class TierError(TierCacheError):
     """A shared tier did not do what it was asked."""

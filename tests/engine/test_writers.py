@@ -250,22 +250,22 @@ def test_it_stops_though_the_database_is_away(cache: TierCache, queue: RedisTier
     assert left(queue) == 1
 
 
-def test_who_has_been_replaced_lets_go(cache: TierCache, queue: RedisTier) -> None:
+def test_who_has_been_replaced_asks_for_a_newer_token(cache: TierCache, queue: RedisTier) -> None:
     database = Database()
-    lost = True
+    fences: list[int] = []
 
-    def fail(jobs: Sequence[Job]) -> None:
-        nonlocal lost
-        if lost:
-            lost = False
-            raise LostPartition("another one writes")
+    def write(place: Place, jobs: Sequence[Job], fence: int) -> None:
+        fences.append(fence)
+        if fence <= 41:
+            raise LostPartition("another one writes", 41)
+        Database.write(database, place, jobs, fence)
 
-    database.fail = fail
+    database.write = write  # type: ignore[method-assign]
     put(queue, 0, ("k", b"1"))
     with working(cache, database, owned=0.3):
         until(lambda: left(queue) == 0)
     assert database.rows == {"k": b"1"}
-    assert database.calls == 2
+    assert fences == [1, 42]
     assert queue.letters(Place("stock", 0), time.monotonic() + PATIENCE) == []
 
 

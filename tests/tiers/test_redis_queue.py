@@ -155,6 +155,9 @@ def test_one_worker_owns_a_partition(tier: RedisTier, client: redis.Redis) -> No
     assert tier.take(PLACE, "mine", MINUTE, soon()) == 1
     tier.give(PLACE, "mine", soon())
     assert tier.take(PLACE, "theirs", MINUTE, soon()) == 2
+    assert tier.take(PLACE, "theirs", MINUTE, soon(), above=1) == 2
+    assert tier.take(PLACE, "theirs", MINUTE, soon(), above=7) == 8
+    assert tier.take(PLACE, "theirs", MINUTE, soon(), above=7) == 8
     # Its fencing token is of the past: it removes and buries nothing any more.
     assert not tier.ack(PLACE, "mine", jobs, soon())
     assert not tier.bury(PLACE, "mine", jobs[0], "no", 1, soon())

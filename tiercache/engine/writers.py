@@ -96,6 +96,8 @@ class Worker:
         self._owned: dict[Place, _Partition] = {}
         self._leaving: set[Place] = set()
         """What another worker is to have: only between two batches, so that the two never write at once."""
+        self._fences: dict[Place, int] = {}
+        """Fencing tokens that the database knows and refused ours for."""
         self._draining = threading.Event()
         self._stopped = threading.Event()
         self._until = 0.0
@@ -163,7 +165,8 @@ class Worker:
                     self._leaving.discard(place)
                 elif place in self._owned:
                     self._leaving.add(place)
-            fence = self._queue.take(place, self._token, ttl_ms, self._deadline())
+            above = self._fences.get(place, 0)
+            fence = self._queue.take(place, self._token, ttl_ms, self._deadline(), above=above)
             with self._lock:
                 if fence is None:
                     self._owned.pop(place, None)
@@ -228,7 +231,9 @@ class Worker:
             partition.alone = None
         try:
             sink.write(place, jobs, partition.fence)
-        except LostPartition:
+        except LostPartition as error:
+            # By now another one owns it; or the queue has forgotten that there was one.
+            self._fences[place] = error.fence
             self._lose(place)
             return True
         except Exception as error:

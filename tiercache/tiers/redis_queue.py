@@ -90,10 +90,11 @@ class QueueCommands:
         key = scripts.workers_of(self.namespace, store)
         self._drive(deadline, scripts.depart(key, token), key)
 
-    def take(self: _Tier, place: Place, token: str, ttl_ms: int, deadline: float) -> int | None:
-        """Own a partition for `ttl_ms` milliseconds from now, or go on to. The number of owners so far, which is the
-        fencing token; None while another one owns it."""
-        return _at(self, place, deadline, lambda keys: scripts.take(keys, token, ttl_ms))
+    def take(self: _Tier, place: Place, token: str, ttl_ms: int, deadline: float, *, above: int = 0) -> int | None:
+        """Own a partition for `ttl_ms` milliseconds from now, or go on to. The fencing token, which rises with each
+        owner; None while another one owns it. `above`: what the database has seen, where that is known: a server that
+        has taken over may have forgotten it."""
+        return _at(self, place, deadline, lambda keys: scripts.take(keys, token, ttl_ms, above))
 
     def give(self: _Tier, place: Place, token: str, deadline: float) -> None:
         """Own it no longer."""

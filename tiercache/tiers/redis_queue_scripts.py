@@ -7,7 +7,7 @@
                                                     <attempts> <length> <error><body>"); "k:<name>" -> the number of
                                                     the last write of that key since one of its letters was buried
                                         :meta       hash: h history, r run_id, q last number, f token of the last owner,
-                                                    n how often the owner changed, c how many pending have been cleared
+                                                    n fence of the last owner, c how many pending have been cleared
                                         :owner      token of the worker that writes to the database, with a time to live
 
 and for the whole of a store `tc:{<namespace>:<store>}:workers`, a sorted set of tokens by the time at which they are
@@ -114,11 +114,12 @@ _TAKE = """
 local held = redis.call('GET', KEYS[2])
 if held and held ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if redis.call('HGET', KEYS[1], 'f') ~= ARGV[1] then
-  redis.call('HSET', KEYS[1], 'f', ARGV[1])
-  redis.call('HINCRBY', KEYS[1], 'n', 1)
+local fence, least = tonumber(redis.call('HGET', KEYS[1], 'n') or '0'), tonumber(ARGV[3])
+if redis.call('HGET', KEYS[1], 'f') ~= ARGV[1] or fence <= least then
+  fence = math.max(fence, least) + 1
+  redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', string.format('%.0f', fence))
 end
-return tonumber(redis.call('HGET', KEYS[1], 'n'))
+return fence
 """
 _GIVE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
@@ -276,9 +277,9 @@ def layout(key: str, partitions: int) -> Commands[int]:
         raise TierRejected("the queue holds something that tiercache did not write") from error
 
 
-def take(keys: Sequence[str], token: str, ttl_ms: int) -> Commands[int | None]:
-    """Own the partition, or go on to; the number of owners so far."""
-    fence: int = yield from run(_TAKE, (keys[1], owner_of(keys)), token, max(1, ttl_ms))
+def take(keys: Sequence[str], token: str, ttl_ms: int, above: int) -> Commands[int | None]:
+    """Own the partition, or go on to; the fencing token, which is another one for each owner and above `above`."""
+    fence: int = yield from run(_TAKE, (keys[1], owner_of(keys)), token, max(1, ttl_ms), above)
     return fence or None
 
 
