@@ -76,7 +76,7 @@ def unwritten(
     elif fence < batch.fence:
         session.execute(update(log).where(here, log.c.history == _FENCE).values(number=batch.fence))
     rows = session.execute(select(log.c.history, log.c.number).where(here, log.c.history.in_(list(batch.marks))))
-    marks: dict[str, int] = dict(rows.tuples().all())
+    marks: dict[str, int] = {row.history: row.number for row in rows}
     for history, number in batch.marks.items():
         if history not in marks:
             _insert(session, log, batch, history, number)
