@@ -88,6 +88,7 @@ def exercise(place: Place) -> None:
         tier.set("a", b"x", 60_000, soon())
         assert tier.get("a", soon()) == b"x"
         assert asyncio.run(tier.aget("a", soon())) == b"x"
+        assert tier.get_many(["a", "b"], soon()) == asyncio.run(tier.aget_many(["a", "b"], soon())) == [b"x", None]
         tier.delete("a", soon())
         place.on_its_way("tc:shop:a")
         assert tier.get("a", soon()) is None

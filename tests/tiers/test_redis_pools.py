@@ -63,7 +63,7 @@ class TestPools:
     ) -> None:
         with Proxy(redis_server.port) as proxy:
             tier = open_tier(proxy.url, pool_size=3)
-            await asyncio.gather(*(tier.aget("a", soon()) for _ in range(50)))
+            await asyncio.gather(*(tier.aset("a", b"x", 60_000, soon()) for _ in range(50)))
             assert proxy.accepted == 3
             with concurrent.futures.ThreadPoolExecutor(10) as threads:
                 list(threads.map(lambda _: tier.get("a", soon()), range(50)))

@@ -113,8 +113,7 @@ class RedisTier(LeaseCommands, QueueCommands):
 
     async def aget(self, key: str, deadline: float) -> bytes | None:
         """`get` for the running event loop."""
-        reply: bytes | None = await self._aexecute(deadline, self._prefix + key, "GET")
-        return reply
+        return await self._wire.reads().get(self._prefix + key, deadline)
 
     def get_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
         """The values in the order of the keys, by one round trip to each server that has some; None where there is
@@ -133,13 +132,7 @@ class RedisTier(LeaseCommands, QueueCommands):
     async def aget_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
         """`get_many` for the running event loop."""
         names = [self._prefix + key for key in keys]
-        found: dict[str, bytes | None] = {}
-        for together in rounds(self._wire.topology, names):
-            for pipeline in together:
-                await self._wire.awalk(deadline, pipeline.keys[0], pipeline)
-                for name in pipeline.refused:
-                    pipeline.values[name] = await self._wire.awalk(deadline, name, ("GET", name))
-                found |= pipeline.values
+        found = await self._wire.reads().get_many(names, deadline)
         return [found[name] for name in names]
 
     def set(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:

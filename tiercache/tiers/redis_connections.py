@@ -24,6 +24,7 @@ from tiercache.tiers.redis_credentials import Detached, Login
 from tiercache.tiers.redis_errors import PERMISSIONS
 
 _TLS_KEPT = 300.0
+_STREAM_LIMIT = 256 * 1024
 
 
 class Tls:
@@ -146,9 +147,7 @@ class BoundedSocket:
         return not select.select([self._sock], [], [], 0)[0]  # pragma: no cover (Windows)
 
 
-def _greeting(
-    connection: BoundedConnection | AsyncConnection, login: tuple[str, ...] | None
-) -> list[tuple[Any, ...]]:
+def _greeting(connection: BoundedConnection | AsyncConnection, login: tuple[str, ...] | None) -> list[tuple[Any, ...]]:
     """What a new connection sends, all at once. redis-py's own would add two rounds to name itself."""
     commands: list[tuple[Any, ...]] = []
     if login is None and (connection.username or connection.password):
@@ -347,8 +346,12 @@ class AsyncConnection(aio.AbstractConnection):
 class AsyncTcpConnection(AsyncConnection, aio.Connection):
     """redis://"""
 
+    def _connection_arguments(self) -> Any:
+        # A stream stops reading at twice its limit; 64 KiB, the default, make it stop all the time.
+        return {**super()._connection_arguments(), "limit": _STREAM_LIMIT}
 
-class AsyncTlsConnection(AsyncConnection, aio.SSLConnection):
+
+class AsyncTlsConnection(AsyncTcpConnection, aio.SSLConnection):
     """rediss://"""
 
     def __init__(self, *, address: Address) -> None:

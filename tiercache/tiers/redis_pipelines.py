@@ -8,21 +8,24 @@ further permission.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from hiredis import pack_command
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
-    from tiercache.tiers.redis_connections import BoundedConnection
+    from tiercache.tiers.redis_connections import AsyncConnection, BoundedConnection
     from tiercache.tiers.redis_topology import Topology
 
-LONGEST = 200
+T = TypeVar("T")
+
+LONGEST = 128
 """Reads in one pipeline at most. The server keeps its replies in memory for as long as it is being written to."""
 
 
 class Pipeline:
-    """Some keys, on their way to the server that has them all. What has been answered is not asked for again."""
+    """Some keys, on their way to the server that has them all. Led to another one, it asks for what is missing yet."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = keys
@@ -31,49 +34,66 @@ class Pipeline:
         """What the server would not read. A flow that leads one command to its server knows what that means."""
 
     def run(self, connection: BoundedConnection, deadline: float) -> None:
-        """Ask for what is missing, all at once. Raises what redis-py raises where the connection is of no more use."""
+        """Raises what redis-py raises where the connection is of no more use."""
         wire: Any = connection
-        keys = self._begin()
+        keys = self.begin()
         connection.moment.at = deadline
-        wire.send_packed_command(wire.pack_commands([("GET", key) for key in keys]), check_health=False)
-        for key in keys:
+        wire.send_packed_command(_packed(keys), check_health=False)
+        for position in range(len(keys)):
             try:
-                self.values[key] = wire.read_response()
+                self.answer(position, wire.read_response())
             except ResponseError:
-                self.refused.append(key)
+                self.refuse(position)
 
-    async def arun(self, connection: Any) -> None:
+    async def arun(self, connection: AsyncConnection) -> None:
         """`run` for the running event loop."""
-        keys = self._begin()
-        await connection.send_packed_command(
-            connection.pack_commands([("GET", key) for key in keys]), check_health=False
-        )
-        for key in keys:
+        keys = self.begin()
+        await connection.send_packed_command(_packed(keys), check_health=False)
+        for position in range(len(keys)):
             try:
-                self.values[key] = await connection.read_response()
+                self.answer(position, await connection.read_response())
             except ResponseError:
-                self.refused.append(key)
+                self.refuse(position)
 
-    def _begin(self) -> list[str]:
+    def begin(self) -> Sequence[str]:
+        """The keys to ask for."""
         self.refused = []
-        return [key for key in self.keys if key not in self.values]
+        self._asked = [key for key in self.keys if key not in self.values]
+        return self._asked
+
+    def answer(self, position: int, value: bytes | None) -> None:
+        """What has come for one of those keys."""
+        self.values[self._asked[position]] = value
+
+    def refuse(self, position: int) -> None:
+        """An error has come for it."""
+        self.refused.append(self._asked[position])
+
+
+def _packed(keys: Iterable[str]) -> list[bytes]:
+    # redis-py leaves this to hiredis for threads; what it does itself for event loops takes as long as the reading.
+    commands: Iterable[Any] = [("GET", key) for key in keys]
+    return [b"".join([pack_command(command) for command in commands])]
+
+
+def by_server(
+    topology: Topology, reads: Iterable[T], key: Callable[[T], str], most: int = LONGEST
+) -> tuple[list[list[T]], list[T]]:
+    """The reads in groups of one server and so many at most, and those of which the server is not known."""
+    unknown: list[T] = []
+    homes: dict[str, list[T]] = {}
+    for read in reads:
+        home = topology.home(key(read))
+        (unknown if home is None else homes.setdefault(home, [])).append(read)
+    return [group[at : at + most] for group in homes.values() for at in range(0, len(group), most)], unknown
 
 
 def rounds(topology: Topology, keys: Iterable[str]) -> Iterator[list[Pipeline]]:
-    """Pipelines for all the keys, one for each server that is known to have some of them; those of a round need not
-    wait for each other. A key of which the server is not known goes before the others of its kind: then it is known.
+    """Pipelines for all the keys, one for each server that is known to have some of them. A key of which the server is
+    not known goes before the others of its kind: then it is known.
     """
     left = list(dict.fromkeys(keys))
     while left:
-        unknown: list[str] = []
-        groups: dict[str, list[str]] = {}
-        for key in left:
-            home = topology.home(key)
-            (unknown if home is None else groups.setdefault(home, [])).append(key)
-        known = [
-            Pipeline(group[start : start + LONGEST])
-            for group in groups.values()
-            for start in range(0, len(group), LONGEST)
-        ]
-        yield known + [Pipeline([key]) for key in unknown[:1]]
+        groups, unknown = by_server(topology, left, str)
+        yield [Pipeline(group) for group in groups] + [Pipeline([key]) for key in unknown[:1]]
         left = unknown[1:]

@@ -15,6 +15,7 @@ from tiercache.tiers.redis_connections import Resolver
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_pipelines import Pipeline
 from tiercache.tiers.redis_pools import LoopPool, ThreadPool
+from tiercache.tiers.redis_reads import Reads
 from tiercache.tiers.redis_sentinel import SentinelTopology
 from tiercache.tiers.redis_topology import Ask, Command, Rest, Standalone, Topology
 from tiercache.tiers.redis_urls import Target
@@ -31,6 +32,8 @@ class Wire:
         self.topology = _topology(target, credentials)
         self.threads = ThreadPool(self.topology, pool_size, self.resolver)
         self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        self._where = target.where
+        self._reads: dict[asyncio.AbstractEventLoop, Reads] = {}
         self._pool_size = pool_size
         self._lock = threading.Lock()
 
@@ -84,6 +87,18 @@ class Wire:
                     step = flow.send(reply)
         except StopIteration as end:
             return end.value
+
+    def reads(self) -> Reads:
+        """Those of the running event loop."""
+        loop = asyncio.get_running_loop()
+        return self._reads.get(loop) or self._new_reads(loop)
+
+    def _new_reads(self, loop: asyncio.AbstractEventLoop) -> Reads:
+        with self._lock:
+            for other in [other for other in self._reads if other.is_closed()]:
+                del self._reads[other]
+            reads = self._reads[loop] = Reads(self, self._where)
+        return reads
 
     async def _new_pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
