@@ -17,6 +17,7 @@ from tests.servers import RedisServer
 from tiercache import PurgeUnconfirmed, TierCache
 from tiercache.core.records import Stamp
 from tiercache.core.session_mark import UNCONFIRMED, sign
+from tiercache.engine import consistency
 
 SECRET = "a secret of some length"
 RULES: Any = {
@@ -80,6 +81,22 @@ def test_the_next_request_of_the_client_sees_its_write(world: World, redis_url: 
     # It knows now, and the mark costs nothing any more.
     assert deaf.get("/s/1", mark).hit
     assert deaf.get("/s/1").body == b"answer 1"
+
+
+def test_what_is_known_here_is_answered_at_once(
+    world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, deaf = two(world, redis_url)
+    mark = carried(one.get("/s/1", method="POST"), "among cookies")
+    reached: list[Any] = []
+    reach = consistency.reach
+    monkeypatch.setattr(consistency, "reach", lambda *args: (reached.append(args), reach(*args))[1])
+    assert deaf.get("/s/1").hit
+    assert not reached
+    assert not deaf.get("/s/1", mark).hit
+    assert len(reached) == 1
+    assert deaf.get("/s/1", mark).hit
+    assert len(reached) == 1
 
 
 def counted(face: Face, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -32,10 +32,11 @@ from tiercache.core.keys import (
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
-from tiercache.core.policy_settings import BOUNDED, STRONG
+from tiercache.core.policy_settings import BOUNDED, SESSION, STRONG
 from tiercache.core.redaction import Redactor, passwords_of
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.server_time import ServerTime
+from tiercache.engine import session
 from tiercache.engine.breaker import Breaker
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.events import Complaints, Stats
@@ -191,6 +192,10 @@ class Engine:
             if request.directives.no_store:
                 request.bypass = "client"
                 return False
+        if policy.consistency == SESSION and self.shared is not None:
+            # Most clients have made no purge, or one that is known here: neither needs to ask the ledger itself.
+            stamp = session.asked(self, request)
+            request.current = request.current or stamp is None or self.ledger.reached(stamp)
         return policy.consistency == BOUNDED or request.current or self.shared is None
 
     def _still_fresh(self, request: Request, entry: Kept) -> bool:

@@ -91,7 +91,10 @@ def asked(engine: Engine, request: Request) -> Stamp | None:
     secret = engine.settings.session_secret
     if secret is None:
         return None
-    values = [request.field(FIELD) or b"", *_IN_COOKIE.findall(request.field(b"cookie") or b"")]
+    field, cookies = request.field(FIELD), request.field(b"cookie")
+    if field is None and cookies is None:
+        return None
+    values = [field or b"", *_IN_COOKIE.findall(cookies or b"")]
     stamps = [stamp for value in values if value and (stamp := read(secret, value.decode("latin-1"))) is not None]
     if not stamps:
         return None
