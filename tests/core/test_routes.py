@@ -211,10 +211,11 @@ def test_a_rule_added_while_the_index_is_made_is_not_lost(monkeypatch: pytest.Mo
     assert rules.match("/b") is made[0]
 
 
-parts = st.sampled_from(["a", "b", "a-{x}", "{n:int}", "{s}", "{x:float}.h", "{r:path}", "a.b"])
-paths = st.lists(st.sampled_from(["", "a", "b", "a-", "a-1", "7", "1.5.h", "a.b", "\n", "a\nb"]), max_size=4).map(
-    lambda found: "/" + "/".join(found)
+parts = st.sampled_from(
+    ["a", "b", "a-{x}", "a{x}-b", "{n:int}", "{s}", "{x:float}.h", "{r:path}", "a-{r:path}", "a.b"]
 )
+pieces = st.sampled_from(["", "a", "b", "a-", "a-1", "a1-b", "7", "1.5.h", "a.b", "\n", "a\nb"])
+paths = st.lists(pieces, max_size=4).map(lambda found: "/" + "/".join(found))
 
 
 def route_of(found: list[str]) -> Route | None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from tiercache.core.named_policies import Layers, NamedPolicies
 from tiercache.core.policy import UNITED, Policy
 from tiercache.core.policy_kinds import placeholders
+from tiercache.core.template_tree import TemplateTree
 from tiercache.core.templates import ACCEPTED, Template, covers
 from tiercache.core.validation import redacted
 from tiercache.errors import ConfigError
@@ -149,6 +150,9 @@ class Route:
         found = self._regex.fullmatch(path)
         return None if found is None else found.groupdict()
 
+    def matches(self, path: str) -> bool:
+        return self._regex is None or self._regex.fullmatch(path) is not None
+
     def params_for(self, path: str) -> dict[str, str]:
         """The parameters of a path that is known to match, as text of what the app gets: 7 for `007` under `{id:int}`,
         so that a purge by the app's own value reaches every spelling. {} if it does not match.
@@ -184,58 +188,33 @@ def where(template: object) -> str:
 class _Index:
     """Rules prepared for finding: replaced as a whole when one is added, so that readers need no lock.
 
-    Rules without parameters are looked up in a dict. The others are grouped by the whole segments that they begin
-    with, one regular expression per group, and a path is matched against the groups of its own beginnings only.
+    Rules without parameters are looked up in a dict; of the others, those that have the shape of the path are tried.
     """
 
-    __slots__ = ("_depth", "_groups", "_literal", "_rank", "_unmatched", "memo")
+    __slots__ = ("_literal", "_rank", "_tree", "_unmatched", "memo")
 
-    def __init__(self, routes: tuple[Route, ...], unmatched: Route) -> None:
+    def __init__(self, routes: tuple[Route, ...], tree: TemplateTree[Route], unmatched: Route) -> None:
         self._unmatched = unmatched
+        self._tree = tree
+        # What the tree has beside these is shadowed, replaced, or added meanwhile; the last brings an index of its own.
         self._rank = {route: rank for rank, route in enumerate(routes)}
         # A literal rule that an earlier one matches is refused, so that it is always the first to match its path.
         self._literal = {route.template: route for route in routes if route.literal}
-        groups: dict[str, list[Route]] = {}
-        for route in routes:
-            if route.parsed is not None and not route.literal:
-                groups.setdefault(route.parsed.prefix, []).append(route)
-        self._groups = {prefix: _Alternatives(group) for prefix, group in groups.items()}
-        self._depth = max((prefix.count("/") for prefix in groups), default=0)
         self.memo = dict(self._literal)
 
     def find(self, path: str) -> Route:
         """The first rule that matches; the memo is asked before, and holds every literal rule."""
-        route: Route | None = None
-        end = 0
-        for _ in range(self._depth):
-            end = path.find("/", end) + 1
-            if not end:
-                break
-            group = self._groups.get(path[:end])
-            found = None if group is None else group.find(path)
-            if found is not None and (route is None or self._rank[found] < self._rank[route]):
-                route = found
-        if route is None:
-            route = self._unmatched
+        route = self._unmatched
+        first = len(self._rank)
+        for near in self._tree.near(path):
+            rank = self._rank.get(near, first)
+            if rank < first and near.matches(path):
+                route, first = near, rank
         if len(path) <= MEMO_PATH_LENGTH:
             if len(self.memo) >= MEMO_ENTRIES + len(self._literal):
                 self.memo = dict(self._literal)
             self.memo[path] = route
         return route
-
-
-class _Alternatives:
-    """Several templates as one regular expression; alternatives are tried in order, so the first match wins."""
-
-    __slots__ = ("_regex", "_routes")
-
-    def __init__(self, routes: list[Route]) -> None:
-        self._routes = tuple(routes)
-        self._regex = re.compile("|".join(f"({route.parsed.group})" for route in routes if route.parsed))
-
-    def find(self, path: str) -> Route | None:
-        found = self._regex.fullmatch(path)
-        return None if found is None or found.lastindex is None else self._routes[found.lastindex - 1]
 
 
 class RouteTable:
@@ -246,10 +225,10 @@ class RouteTable:
 
     Reads take no lock and may run while a rule is added; rules are added by one thread at a time.
     What was found is remembered for a bounded number of paths, so that a flood of different ones costs each a
-    regular expression or two, and no memory.
+    regular expression or two, and no memory, however many rules there are.
     """
 
-    __slots__ = ("_index", "_routes", "unmatched")
+    __slots__ = ("_index", "_routes", "_tree", "unmatched")
 
     unmatched: Route
     """What decides where no rule matches: by default the app's own headers alone."""
@@ -257,6 +236,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route] = (), *, unmatched: Policy | None = None) -> None:
         self.unmatched = Route.of_unmatched(Policy() if unmatched is None else unmatched)
         self._routes: tuple[Route, ...] = ()
+        self._tree: TemplateTree[Route] = TemplateTree()
         self._index: _Index | None = None
         for route in routes:
             self.add(route)
@@ -270,21 +250,29 @@ class RouteTable:
         later = route.parsed
         if later is None:
             raise ConfigError("route", route.template, ACCEPTED)
-        for earlier in self._routes:
-            if earlier.configured == route.configured and earlier.parsed is not None and covers(earlier.parsed, later):
-                raise ConfigError(
-                    route.named,
-                    route.template,
-                    f"a rule that no earlier one matches entirely; {earlier.template!r} comes first and decides "
-                    "for every such path, so put the narrower rule before it",
-                )
+        earlier = self._covering(later, configured=route.configured)
+        if earlier is not None:
+            raise ConfigError(
+                route.named,
+                route.template,
+                f"a rule that no earlier one matches entirely; {earlier.template!r} comes first and decides "
+                "for every such path, so put the narrower rule before it",
+            )
         stronger = None if route.configured else self.configured(route.template)
         if stronger is not None:
             route = route.under(stronger)
         kept = tuple(one for one in self._routes if one is not stronger)
+        self._tree.add(later, route)
         self._routes = (*kept, route)
         self._index = None
         return route
+
+    def _covering(self, later: Template, *, configured: bool) -> Route | None:
+        """The first rule from that place, code or file, that matches every path that a template could match."""
+        # It matches the samples of the template as well, so it is near them.
+        near = {one for one in self._tree.near(later.samples[0]) if one.configured == configured}
+        covering = {one for one in near if one.parsed is not None and covers(one.parsed, later)}
+        return next((one for one in self._routes if one in covering), None) if covering else None
 
     def configured(self, template: str) -> Route | None:
         """The rule of a configuration file for a template that no rule in code has."""
@@ -292,13 +280,15 @@ class RouteTable:
 
     def shadowed(self) -> dict[Route, Route]:
         """The rules in code that decide for no path, each with the rule of a configuration file before it."""
-        configured = [one for one in self._routes if one.configured]
-        pairs = ((later, earlier) for later in self._routes if not later.configured for earlier in configured)
-        return {
-            later: earlier
-            for later, earlier in pairs
-            if later.parsed is not None and earlier.parsed is not None and covers(earlier.parsed, later.parsed)
-        }
+        if not any(one.configured for one in self._routes):
+            return {}
+        found = {}
+        for later in self._routes:
+            if not later.configured and later.parsed is not None:
+                earlier = self._covering(later.parsed, configured=True)
+                if earlier is not None:
+                    found[later] = earlier
+        return found
 
     def match(self, path: str) -> Route:
         """The first rule that matches the path, else `unmatched`. Its parameters: `params_for` of the route."""
@@ -316,7 +306,9 @@ class RouteTable:
         while True:
             routes = self._routes
             shadowed = self.shadowed()
-            self._index = index = _Index(tuple(one for one in self if one not in shadowed), self.unmatched)
+            self._index = index = _Index(
+                tuple(one for one in self if one not in shadowed), self._tree, self.unmatched
+            )
             # A rule added meanwhile has already discarded the index before this one: look again, or it is lost.
             if self._routes is routes:
                 return index

@@ -46,7 +46,7 @@ ACCEPTED: Final = (
 class Template:
     """One parsed template. `nodes` alternates as written: a literal `str`, or a parameter `(name, convertor)`."""
 
-    __slots__ = ("group", "literal", "nodes", "params", "prefix", "regex", "samples", "text")
+    __slots__ = ("literal", "nodes", "params", "prefix", "regex", "samples", "text")
 
     def __init__(self, text: str, setting: str) -> None:
         """Raises `ConfigError` naming `setting` where the template cannot be read or cannot ever match."""
@@ -54,8 +54,6 @@ class Template:
         self.nodes = _parse(text, setting)
         self.params = tuple(node[0] for node in self.nodes if not isinstance(node, str))
         self.literal = not self.params
-        self.group = "".join(re.escape(n) if isinstance(n, str) else f"(?:{_REGEX[n[1]]})" for n in self.nodes)
-        """The regular expression without names or capturing groups, to be combined with others."""
         self.regex = re.compile(
             "".join(re.escape(n) if isinstance(n, str) else f"(?P<{n[0]}>{_REGEX[n[1]]})" for n in self.nodes)
         )
