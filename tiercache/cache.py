@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, Unpack, cast
 from tiercache.asgi import ASGIMiddleware
 from tiercache.asgi_fills import ASGIApp
 from tiercache.config import CacheSettings, Settings, SourcedSettings
+from tiercache.config.checks import without_effect
+from tiercache.config.effective import Configuration
 from tiercache.config.sources import CONFIG_VARIABLE, gathered
 from tiercache.config.toml import NOTHING, Document, read_toml
 from tiercache.core.event_rules import EventRule, EventRules, EventSettings
 from tiercache.core.named_policies import NamedPolicies
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import SESSION, PolicySettings
-from tiercache.core.routes import Route, RouteTable
+from tiercache.core.routes import IN_CODE, Route, RouteTable
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import Flow, adrive, drive
@@ -34,6 +37,7 @@ from tiercache.wsgi_fills import WSGIApp
 if TYPE_CHECKING:
     from tiercache.tiers.redis_credentials import CredentialProvider
 
+_log = logging.getLogger("tiercache.config")
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -61,12 +65,15 @@ class TierCache:
         **settings: Unpack[CacheSettings],
     ) -> None:
         self.settings = Settings(url=url, **settings)
+        self.sources: Mapping[str, str] = dict.fromkeys(self.settings.given, IN_CODE)
+        """Where each setting was written that has not its default."""
         self.routes = RouteTable()
         self.policies = NamedPolicies()
         self.events = EventRules()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
         self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings, credentials), size_of)
         self._lifecycle = Lifecycle(self._engine)
+        self._announced = False
 
     @classmethod
     def from_toml(
@@ -115,8 +122,9 @@ class TierCache:
         credentials: CredentialProvider | None,
         settings: SourcedSettings,
     ) -> Self:
-        gained = gathered(document.settings, environ, cast("dict[str, Any]", settings))
+        gained, sources = gathered(document.settings, environ, cast("dict[str, Any]", settings), document.name)
         cache = cls(gained.pop("url", None), credentials=credentials, **gained)
+        cache.sources = sources
         cache.policies.configure(document.policies, document.used)
         for route in document.routes:
             cache._admit(route)
@@ -177,11 +185,21 @@ class TierCache:
 
     def asgi(self, app: ASGIApp) -> ASGIMiddleware:
         """An ASGI application with the cache in front."""
+        self._announce()
         return ASGIMiddleware(app, self._engine, self._lifecycle)
 
     def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
         """A WSGI application with the cache in front."""
+        self._announce()
         return WSGIMiddleware(app, self._engine, self._lifecycle)
+
+    def _announce(self) -> None:
+        """Tell once what has no effect. No warning: a rule of the file that takes over is often what is meant."""
+        if not self._announced:
+            self._announced = True
+            whole = Configuration(self.settings, self.sources, self.policies, self.routes, self.events)
+            for finding in without_effect(whole):
+                _log.info("%s: %s", finding.code, finding.message)
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 

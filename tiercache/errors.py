@@ -26,11 +26,13 @@ class TierCacheError(Exception):
 class ConfigError(TierCacheError, ValueError):
     """A setting that cannot work. The message names the setting, the value and what is accepted."""
 
-    def __init__(self, setting: str, value: object, accepted: str) -> None:
+    def __init__(self, setting: str, value: object, accepted: str, *, code: str = "not-accepted") -> None:
         super().__init__(f"{setting}: {value!r} is not accepted; accepted: {accepted}")
         self.setting = setting
         self.value = value
         self.accepted = accepted
+        self.code = code
+        """What kind of trouble it is, as `tiercache check` calls it."""
 
 
 class PurgeError(TierCacheError):

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tiercache.cli import COMMANDS
 from tiercache.config import Settings
+from tiercache.config.contradictions import CONTRADICTIONS
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.decisions import REASONS
 from tiercache.core.kinds import DURATION, SIZE
@@ -90,6 +93,33 @@ else. To have none of them: `logging.getLogger("tiercache").setLevel(logging.CRI
   an `INFO` line says so.
 - Lines are one line each and at most 1,000 characters of what others said. The password of the URL, the
   `session_secret`, cookies, credential fields, tokens and what else looks like a secret are replaced by `***`.
+"""
+
+_CLI = """\
+# Command line
+
+`tiercache` comes with the package and needs nothing beside it; `python -m tiercache` is the same. How to use it in CI
+and in an editor: [configure](../how-to/configure.md#check-it).
+
+| exit code | of `check` |
+|---|---|
+| 0 | nothing is wrong; there may be warnings and notes |
+| 1 | there are errors, or with `--strict` warnings; so too where the code raises `ConfigError` itself |
+| 2 | it cannot be read: no such file or module, no TOML, no `TierCache` there, unknown arguments |
+
+With `--format json` durations are seconds and sizes bytes. `format` is 1; it rises when something is taken away or
+changes its meaning. `settings`, `policies`, `routes` and `events` have `value` and `source` of every
+setting, `findings` have `code`, `severity`, `where`, `setting` (or null) and `message`, and `counts` the number of each
+severity. Where the code raises `ConfigError`, there are `findings` and `counts` alone.
+
+A `module:attribute` is imported, so that the code of the module runs. No connection to Redis is made.
+"""
+
+_CODES = """\
+## Codes
+
+An error keeps the app from starting, or a rule from storing anything. A warning is about what does nothing, or not
+what it says. A note may well be meant.
 """
 
 _CREDENTIALS = """\
@@ -173,6 +203,34 @@ def logging_page() -> str:
     return f"{_MADE}\n\n{_LOGGING}\n{loggers}\n## Kinds of trouble\n\n{troubles}"
 
 
+def cli_page() -> str:
+    parts = [f"{_MADE}\n\n{_CLI}"]
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser(
+            prog=f"tiercache {command.NAME}",
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+            # The same on every terminal and in every version of Python.
+            formatter_class=_Help,
+        )
+        command.add_arguments(parser)
+        parser.usage = _usage(parser)
+        parts.append(f"## tiercache {command.NAME}\n\n```text\n{parser.format_help()}```\n")
+    rows = ([f"`{code}`", one.severity, one.meaning] for code, one in CONTRADICTIONS.items())
+    parts.append(f"{_CODES}\n{_table(('code', 'severity', 'found'), rows)}")
+    return "\n".join(parts)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=24, width=100)
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    return f"{parser.prog} [options]" + "".join(
+        f" [{action.metavar}]" for action in parser._actions if not action.option_strings
+    )
+
+
 def pages() -> dict[str, str]:
     """The generated pages by the name of their file in `docs/reference/`."""
     return {
@@ -180,6 +238,7 @@ def pages() -> dict[str, str]:
         "policy.md": policy_page(),
         "cache-status.md": status_page(),
         "logging.md": logging_page(),
+        "cli.md": cli_page(),
     }
 
 

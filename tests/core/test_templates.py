@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tiercache.core.templates import Template, contains, covers
+from tiercache.core.templates import Template, contains, covers, meeting
 from tiercache.errors import ConfigError
 
 MEMBERS = {
@@ -222,3 +222,24 @@ def test_a_comparison_that_would_take_long_is_given_up() -> None:
 def test_every_template_covers_itself(parsed: Template) -> None:
     assume(not re.search(r"[0-9a-f]\{p\d+:uuid", parsed.text))
     assert covers(parsed, template(parsed.text))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("/{a}/x", "/y/{b}", "/y/x"),
+        ("/{a}/x", "/{a}/y", None),
+        ("/{n:int}", "/{u:float}", "/0"),
+        ("/a-{x}.html", "/{y}-b.html", "/a-b.html"),
+        ("/{rest:path}/end", "/start/{x}", "/start/end"),
+        ("/{n:int}/a", "/x/{b}", None),
+        ("/a/{x}", "/b/{x}", None),
+    ],
+)
+def test_a_path_that_two_templates_match(one: str, other: str, expected: str | None) -> None:
+    first, second = Template(one, "x"), Template(other, "x")
+    for path in (meeting(first, second), meeting(second, first)):
+        assert path == expected
+        if path is not None:
+            assert first.regex.fullmatch(path)
+            assert second.regex.fullmatch(path)

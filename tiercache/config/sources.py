@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 from tiercache.config.settings import DISABLED_VARIABLE, Settings, switched_on
+from tiercache.config.toml import Refused, refuse
 from tiercache.core.policy import Policy
+from tiercache.core.routes import IN_CODE
 from tiercache.core.validation import Secret, redacted, refuse_unknown
 from tiercache.errors import ConfigError
 
@@ -21,11 +23,16 @@ _OF_KUBERNETES: Final = re.compile(
 """What Kubernetes puts into every container of a namespace that has a service called tiercache or tiercache-redis."""
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def from_environment(environ: Mapping[str, str], refused: Refused = refuse) -> dict[str, Any]:
     """The settings that `TIERCACHE_` variables give, parsed. An empty variable counts as absent.
 
+    Args:
+        environ: the variables.
+        refused: told of each that there is none of, or whose value is not accepted. If it does not raise, that one is
+            left out.
+
     Raises:
-        ConfigError: a variable that there is none of, or a value that is not accepted, named by the variable.
+        ConfigError: what `refused` is told of, named by the variable.
     """
     settings: dict[str, Any] = {}
     for variable in sorted(environ):
@@ -33,17 +40,23 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(PREFIX) or variable in _SPECIAL or not text.strip():
             continue
         row = _ROWS.get(variable)
-        if row is None:
-            if not _OF_KUBERNETES.search(variable):
-                _refuse(variable, text)
+        if row is None and _OF_KUBERNETES.search(variable):
             continue
-        settings[row.name] = row.kind.from_text(variable, Secret(text) if row.secret else text)
-    if switched_on(DISABLED_VARIABLE, environ):
-        settings["enabled"] = False
+        try:
+            if row is None:
+                _refuse(variable, text)
+            settings[row.name] = row.kind.from_text(variable, Secret(text) if row.secret else text)
+        except ConfigError as error:
+            refused(error)
+    try:
+        if switched_on(DISABLED_VARIABLE, environ):
+            settings["enabled"] = False
+    except ConfigError as error:
+        refused(error)
     return settings
 
 
-def _refuse(variable: str, text: str) -> None:
+def _refuse(variable: str, text: str) -> NoReturn:
     name = variable[len(PREFIX) :].lower()
     if name in Policy.names():
         accepted = f"this setting in a rule, in code or in the file that {CONFIG_VARIABLE} names"
@@ -51,13 +64,30 @@ def _refuse(variable: str, text: str) -> None:
     refuse_unknown("", variable, text, [*_ROWS, *_SPECIAL])
 
 
+class Gathered(NamedTuple):
+    """The settings of a cache, and where each was written."""
+
+    settings: dict[str, Any]
+    sources: dict[str, str]
+
+
 def gathered(
-    file: Mapping[str, Any], environ: Mapping[str, str], arguments: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The settings of a cache: what the arguments give, else the environment, else the file."""
-    settings = {**file, **from_environment(environ), **arguments}
+    file: Mapping[str, Any],
+    environ: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str = "",
+    refused: Refused = refuse,
+) -> Gathered:
+    """The settings of a cache: what the arguments give, else the environment, else the file, which is called `name`."""
+    variables = from_environment(environ, refused)
+    settings = {**file, **variables, **arguments}
+    sources = dict.fromkeys(file, name)
+    sources |= {setting: PREFIX + setting.upper() for setting in variables}
+    if "enabled" in variables and variables["enabled"] is False and environ.get(DISABLED_VARIABLE, "").strip():
+        sources["enabled"] = DISABLED_VARIABLE
+    sources |= dict.fromkeys(arguments, IN_CODE)
     # Not from the process's own environment where another one was given.
     settings.setdefault("debug", False)
     settings.setdefault("enabled", True)
-    return settings
+    return Gathered(settings, sources)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self, TypedDict
 
 from tiercache.core.kinds import DURATION, FLAG, Kind, optional
-from tiercache.core.policy_kinds import placeholders, tag_template
+from tiercache.core.policy_kinds import TAGS, placeholders, tag_template
 from tiercache.core.policy_settings import Duration
 from tiercache.core.tag_templates import filled
 from tiercache.core.validation import Setting, Validated, redacted, refuse_reference
@@ -45,14 +45,19 @@ def _text(value: Any) -> str:
     return value
 
 
+_TEMPLATE: Final = TAGS.schema["items"]
+
+
 def _several(accepted: str, item: Callable[[Any], Any]) -> Kind:
     """One, or several: as the arguments of a purge."""
 
     def convert(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, Mapping):
+            raise TypeError
         one = isinstance(value, str) or not isinstance(value, Iterable)
         return tuple(dict.fromkeys(item(part) for part in ([value] if one else value)))
 
-    text = {"type": "string", "minLength": 1}
+    text = _TEMPLATE if item in (tag_template, _template) else {"type": "string", "minLength": 1}
     return Kind(accepted, convert, {"anyOf": [text, {"type": "array", "items": text}]})
 
 
@@ -175,6 +180,9 @@ class EventRules:
         if rules is None:
             refuse_reference("emit", event, sorted(self._rules), "an event that `on` or [[events]] has declared here")
         return rules
+
+    def __iter__(self) -> Iterator[EventRule]:
+        return (rule for rules in self._rules.values() for rule in rules)
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._rules)

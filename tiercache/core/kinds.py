@@ -52,6 +52,8 @@ class Kind(NamedTuple):
     """Makes of text, as in the environment, what `convert` takes; raises like it."""
     written: str = ""
     """What is accepted as text, where that is something else."""
+    unit: str = ""
+    """`s` or `B` where a parsed number is seconds or bytes."""
 
     def __call__(self, setting: str, value: object) -> Any:
         """The parsed value; `ConfigError` with the name `setting` if it is not accepted."""
@@ -182,6 +184,7 @@ DURATION = Kind(
     {"type": ["number", "string"], "minimum": 0, "maximum": MAX_SECONDS, "pattern": f"^{_DURATION.pattern}$"},
     _number_or_text,
     "seconds, or a number and its unit, such as 250ms, 5s, 10m, 1h, 7d; 0 to 2147483648 s",
+    "s",
 )
 SIZE = Kind(
     "bytes (int), or text such as '512B', '1KiB', '10MB', '64MiB', '1GiB'; not negative",
@@ -189,8 +192,22 @@ SIZE = Kind(
     {"type": ["integer", "string"], "minimum": 0, "maximum": _MAX_BYTES, "pattern": f"^{_SIZE.pattern}$"},
     _number_or_text,
     "bytes, or a number and its unit, such as 512B, 1KiB, 10MB, 64MiB, 1GiB; not negative",
+    "B",
 )
 FLAG = Kind("True or False", _flag, {"type": "boolean"}, _flag_from, SWITCH)
+
+
+def as_text(unit: str, value: float) -> str:
+    """Seconds (`s`) or bytes (`B`) as a user would write them: with the largest unit that divides them."""
+    if unit == "B":
+        units = ("GiB", "MiB", "KiB", "B") if value else ("B",)
+        name = next(name for name in units if value % _UNIT_BYTES[name] == 0)
+        return f"{int(value) // _UNIT_BYTES[name]}{name}"
+    if value != int(value):
+        number, name = (value * 1000, "ms") if value < 1 else (value, "s")
+        return f"{number:.6f}".rstrip("0").rstrip(".") + name
+    name = next(name for name in (("d", "h", "m", "s") if value else ("s",)) if value % _UNIT_SECONDS[name] == 0)
+    return f"{int(value) // _UNIT_SECONDS[name]}{name}"
 
 
 def optional(kind: Kind) -> Kind:
@@ -204,7 +221,7 @@ def optional(kind: Kind) -> Kind:
 
     schema = {"anyOf": [kind.schema, {"const": NONE}]}
     written = f"{kind.written or kind.accepted}; or {NONE}"
-    return Kind(f"{kind.accepted}; or None", convert, schema, read, written)
+    return Kind(f"{kind.accepted}; or None", convert, schema, read, written, kind.unit)
 
 
 def above_zero(kind: Kind) -> Kind:
@@ -216,7 +233,7 @@ def above_zero(kind: Kind) -> Kind:
 
     schema = {**kind.schema, "exclusiveMinimum": 0, "pattern": kind.schema["pattern"].replace("^", "^(?=.*[1-9])")}
     schema.pop("minimum")
-    return Kind(f"{kind.accepted}; above 0", convert, schema, kind.read, f"{kind.written}; above 0")
+    return Kind(f"{kind.accepted}; above 0", convert, schema, kind.read, f"{kind.written}; above 0", kind.unit)
 
 
 def whole(low: int, high: int) -> Kind:

@@ -128,6 +128,7 @@ class Policy(Validated):
                         qualified(where, name),
                         getattr(self, name),
                         "no such setting beside cache=False, which stores nothing; leave one of the two out",
+                        code="beside-cache-false",
                     )
         if self.cdn_ttl and isinstance(self.cookies, tuple):
             raise ConfigError(
@@ -135,12 +136,14 @@ class Policy(Validated):
                 self.cdn_ttl,
                 "no such setting beside cookies=[…]: what differs by cookie is for one visitor, and a CDN would give "
                 "it to the next",
+                code="cdn-ttl-beside-cookies",
             )
         if self.coalesce == FLEET and "l2" not in self.tiers:
             raise ConfigError(
                 qualified(where, "coalesce"),
                 self.coalesce,
                 "'process' or False where the shared tier is not used: one process could not give another what it made",
+                code="coalesce-without-l2",
             )
         if self.ttl == 0 and not self.stale_while_revalidate and not self.stale_if_error:
             raise ConfigError(
@@ -148,6 +151,7 @@ class Policy(Validated):
                 self.ttl,
                 "a duration above 0, or 0 together with stale_while_revalidate or stale_if_error; "
                 "to store nothing, cache=False",
+                code="ttl-zero",
             )
 
     @classmethod

@@ -81,6 +81,7 @@ class Route:
                         f"{self.named}: {setting}",
                         tag,
                         f"tag templates with the parameters of the route ({', '.join(self.params) or 'it has none'})",
+                        code="tag-without-value",
                     )
 
     @classmethod
@@ -114,7 +115,7 @@ class Route:
             raise ConfigError(f"{where(template)}: policy", redacted(policy), accepted)
         if not own and not below:
             accepted = "a rule with at least one setting, e.g. ttl='10m', cache=False, or ttl=None to let the app say"
-            raise ConfigError(where(template), None, accepted)
+            raise ConfigError(where(template), None, accepted, code="rule-empty")
         return cls(template, layers=(*own, *below))
 
     def under(self, stronger: Route) -> Route:
@@ -257,6 +258,7 @@ class RouteTable:
                 route.template,
                 f"a rule that no earlier one matches entirely; {earlier.template!r} comes first and decides "
                 "for every such path, so put the narrower rule before it",
+                code="rule-shadowed",
             )
         stronger = None if route.configured else self.configured(route.template)
         if stronger is not None:

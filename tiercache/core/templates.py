@@ -228,6 +228,30 @@ def covers(earlier: Template, later: Template) -> bool:
     return later.literal or contains(earlier, later)
 
 
+def meeting(one: Template, other: Template) -> str | None:
+    """A path that both match, as short as there is one; None where there is none, or none that is soon found."""
+    if not (one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)):
+        return None
+    first, second = _Automaton(one), _Automaton(other)
+    # Letters first: the path is for somebody to read.
+    characters = sorted(_alphabet(one, other), key=lambda character: not character.isalnum())
+    begin = (first.start(), second.start())
+    seen = {begin}
+    pending = deque([(begin, "")])
+    for _ in range(_STEPS):
+        if not pending:
+            break
+        (here, there), path = pending.popleft()
+        if first.accepting in here and second.accepting in there:
+            return path
+        for character in characters:
+            following = (first.step(here, character), second.step(there, character))
+            if all(following) and following not in seen:
+                seen.add(following)
+                pending.append((following, path + character))
+    return None
+
+
 def contains(earlier: Template, later: Template) -> bool:
     """The same without trying a few paths first."""
     outer, inner = _Automaton(earlier), _Automaton(later)

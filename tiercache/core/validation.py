@@ -41,12 +41,14 @@ class Secret(str):
 
 
 def redacted(value: object) -> object:
-    """The value as it may be shown: what looks like a URL loses its user and password."""
+    """The value as it may be shown: what looks like a URL loses its user and its passwords."""
     if isinstance(value, Secret):
         return value
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return re.sub(r"(://)\S*@", r"\1***@", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"([?&]\w*password=)[^&#\s]*", r"\1***", re.sub(r"(://)\S*@", r"\1***@", value))
 
 
 def qualified(where: str, name: str) -> str:
@@ -55,12 +57,14 @@ def qualified(where: str, name: str) -> str:
 
 def refuse_unknown(where: str, name: object, value: object, known: Iterable[str]) -> NoReturn:
     """`ConfigError` for a setting that does not exist, with the closest that does."""
-    raise ConfigError(qualified(where, str(name)), redacted(value), f"only settings that exist{_closest(name, known)}")
+    accepted = f"only settings that exist{_closest(name, known)}"
+    raise ConfigError(qualified(where, str(name)), redacted(value), accepted, code="unknown-setting")
 
 
 def refuse_reference(setting: str, value: object, known: Iterable[str], what: str) -> NoReturn:
     """`ConfigError` for the name of something that does not exist, with the closest that does."""
-    raise ConfigError(setting, redacted(value), f"the name of {what}{_closest(value, known)}")
+    accepted = f"the name of {what}{_closest(value, known)}"
+    raise ConfigError(setting, redacted(value), accepted, code="unknown-policy")
 
 
 def _closest(name: object, known: Iterable[str]) -> str:

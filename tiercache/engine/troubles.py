@@ -18,7 +18,7 @@ LOGGERS: Final = MappingProxyType(
         L2: "values in the shared tier: reads, writes, leases, the circuit breaker",
         LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
         WRITES: "write-behind: the queue, the workers, writes that the database does not take",
-        CONFIG: "what a configuration says without effect, once when an app is wrapped",
+        CONFIG: "what a configuration says without effect, at level INFO when an app is wrapped",
         EXPLAIN: "a block for each request, with `debug=True` or `TIERCACHE_DEBUG=1`, at level DEBUG",
     }
 )
