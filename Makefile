@@ -1,6 +1,9 @@
 # Needs only make, Python 3.11 or newer and a package index; everything else goes into .venv.
 # `make PYTHON=/path/to/python3.12` chooses the interpreter, ARGS="..." is passed to pytest, the demo or the benchmarks.
 
+# Some machines have it set: each of the many processes that tests start would then compile the package for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SUFFIXES:
@@ -56,8 +59,18 @@ serve: $(STAMP) ## Leave the shop running and print its addresses
 	$(BIN)/python -m examples.demo --serve $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run all tests, against real Redis servers on free ports
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: $(STAMP) ## Run the tests, against real Redis servers on free ports; tests/README.md says what runs elsewhere
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak" $(ARGS)
+
+# Exit code 5: no test is left, since this machine has no version between.
+.PHONY: test-servers
+test-servers: $(STAMP) ## Run on the other versions of Redis what `make test` runs on the oldest and the newest alone
+	$(BIN)/python -m pytest -n 2 --dist worksteal --servers between $(ARGS) || test $$? -eq 5
+
+.PHONY: soak
+soak: $(STAMP) ## Run the long tests: programs under load, floods, and 4,000 random histories
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak $(ARGS)
+	$(BIN)/python -m tests.simulator --seeds 4000
 
 .PHONY: simulate
 simulate: $(STAMP) ## Try 100,000 random histories of a fleet; ARGS="--seeds 1000000", --plants, "--explain SEED"
@@ -123,7 +136,7 @@ lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml a
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
 	$(BIN)/python -m tools.lowest > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python $(PIP) install --quiet --only-binary=$(CARRIED) --constraint $(LOWEST)/constraints.txt --editable '.[dev,servers]'
-	$(LOWEST)/bin/python -m pytest $(ARGS)
+	$(LOWEST)/bin/python -m pytest -m "not soak" $(ARGS)
 
 .PHONY: check
 check: lint types imports test demo ## All that CI runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -15,8 +16,41 @@ from tiercache.engine import lifecycle
 from tools.postgres_server import PostgresServer, available_postgres
 
 _REDIS = available_servers()
+_BETWEEN = sorted(_REDIS, key=lambda binary: tuple(map(int, binary.version.split("."))))[1:-1]
 _FAREWELL = 30.0
 """Seconds that a listener which was told to stop may take; those that were not are told so and count at once."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--servers",
+        choices=("edges", "between", "all"),
+        default="edges",
+        help="where a test runs on every version of Redis: on the oldest and the newest one here, on those between, or "
+        "on all. Those marked every_server run on all of them unless it is `between`",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the versions that `--servers` does not ask for."""
+    asked = config.getoption("--servers")
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        between = callspec is not None and callspec.params.get("redis_binary") in _BETWEEN
+        between = between and item.get_closest_marker("every_server") is None
+        wanted = asked == "all" or between == (asked == "between")
+        (kept if wanted else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """What the collection has made stays for the whole run, so no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

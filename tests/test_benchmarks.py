@@ -45,6 +45,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {f"{found['section'].split(',')[0]}: {found['what']}": found for found in rows}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("what", "count"),
     [
@@ -62,6 +63,7 @@ def test_what_invalidation_sends_and_keeps(costs: dict[str, Any], what: str, cou
     assert costs[what]["value"] == count
 
 
+@pytest.mark.soak
 def test_the_mirror_is_bounded_too(costs: dict[str, Any]) -> None:
     found = costs["Memory: after purges of 12,000 tags, most in the mirror"]
     assert 4_000 <= found["value"] <= found["at_most"] == 9_000
@@ -69,6 +71,7 @@ def test_the_mirror_is_bounded_too(costs: dict[str, Any]) -> None:
     assert costs["Memory: soft purge in Redis, per tag"]["held"]
 
 
+@pytest.mark.soak
 def test_every_part_of_invalidation_is_measured(costs: dict[str, Any]) -> None:
     sections = {found["section"] for found in costs.values()}
     assert sections == {

@@ -19,6 +19,7 @@ def hits(make: Callable[[int], Policy], trace: Trace, part: int = 10) -> float:
     return eviction.hit_ratio(make(trace.total // part), trace).objects
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("alpha", [0.7, 0.9, 1.1])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_under_a_flood_hits_stay_near_those_of_an_admission_filter(alpha: float, share: float) -> None:
@@ -29,6 +30,7 @@ def test_under_a_flood_hits_stay_near_those_of_an_admission_filter(alpha: float,
     assert ours > 1.1 * hits(LRU, trace)
 
 
+@pytest.mark.soak
 def test_a_flood_of_nine_in_ten_takes_little_of_what_was_hit_without_it() -> None:
     calm, flood = plain(1.1, KEYS, REQUESTS, SEED), flooded(1.1, KEYS, REQUESTS, SEED, share=0.9)
     assert hits(L1, flood) > 0.9 * hits(L1, calm)
@@ -69,6 +71,7 @@ def test_every_hot_page_survives_a_flood_of_twenty_times_the_store() -> None:
 # -- the comparison ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_the_table_has_every_trace_and_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert eviction.main(["--keys", "300", "--requests", "600"]) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -125,6 +128,7 @@ def test_a_trace_is_made_of_what_it_says() -> None:
 # -- the limit ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("face", ["wsgi", "asgi"])
 @pytest.mark.parametrize(("pages", "limit", "requests"), [("mixed", 16 << 20, 1200), ("small", 2 << 20, 2400)])
 def test_what_is_allocated_stays_within_a_tenth_of_the_limit(

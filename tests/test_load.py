@@ -215,6 +215,7 @@ def run_of(scenario: Scenario, subject: Subject) -> Outcome:
     return asyncio.run(replace(scenario.run, workers=1)(subject, TINY))
 
 
+@pytest.mark.soak
 def test_a_burst_shows_what_coalescing_saves() -> None:
     run = Bursts(2, 0.1, STAMPEDE.run.judge)  # type: ignore[attr-defined]
     every = asyncio.run(run(bare("wsgi"), TINY)).parts[0]
@@ -225,12 +226,14 @@ def test_a_burst_shows_what_coalescing_saves() -> None:
     assert (threads.calls, threads.limits) == (2, Limits(2, 0))
 
 
+@pytest.mark.soak
 def test_a_hot_key_is_warm_when_the_clock_starts() -> None:
     outcome = run_of(EXPIRY, tiercache("wsgi", "", ttl="600s"))
     assert (outcome.parts[0].calls, outcome.parts[0].errors) == (0, 0)
     assert outcome.parts[0].samples
 
 
+@pytest.mark.soak
 def test_redis_is_taken_away_and_given_back() -> None:
     outcome = run_of(KILLED, tiercache("asgi", "", ttl="600s"))
     assert [found.name for found in outcome.parts] == ["before", "no Redis", "back"]
@@ -239,6 +242,7 @@ def test_redis_is_taken_away_and_given_back() -> None:
     assert outcome.parts[0].calls == 0
 
 
+@pytest.mark.soak
 def test_the_app_is_made_slow_and_broken() -> None:
     outcome = run_of(SLOW, bare("wsgi"))
     errors = {found.name: found.errors for found in outcome.parts}
@@ -247,6 +251,7 @@ def test_the_app_is_made_slow_and_broken() -> None:
     assert min(sample.latency for sample in outcome.parts[1].samples) >= 2.0, "the origin sleeps for 2 s"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "subject", [cashews("", ttl="60s"), fastapi_cache(60), flask_caching(60)], ids=lambda subject: subject.name
 )
@@ -257,6 +262,7 @@ def test_the_peers_do_cache(subject: Subject) -> None:
     assert asyncio.run(hot(subject, TINY)).parts[0].calls == 0
 
 
+@pytest.mark.soak
 def test_the_command_prints_judges_and_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return False
 
 
+@pytest.mark.soak
 def test_the_demonstration_holds_and_ends_by_itself() -> None:
     with demo("--updates", "20") as process:
         text = read_until(process, "3. ")

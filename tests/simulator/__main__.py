@@ -12,7 +12,7 @@ from functools import partial
 
 from tests.simulator.plan import shape_of
 from tests.simulator.plants import PLANTS
-from tests.simulator.run import Figures
+from tests.simulator.run import Figures, too_rare
 from tests.simulator.shrink import explain
 from tests.simulator.work import CHUNK, chunk, one_plant
 
@@ -41,7 +41,10 @@ def _simulate(first: int, seeds: int, jobs: int, processes: int | None) -> int:
     _say(f"{figures.line()}; {broken} violations")
     for event, count in sorted(figures.seen.items()):
         _say(f"  {count:12,}  {event}")
-    return 1 if broken else 0
+    rare = too_rare(figures) if processes is None else {}
+    if rare:
+        _say(f"too rare to show anything: {rare}")
+    return 1 if broken or rare else 0
 
 
 def _plants(jobs: int) -> int:

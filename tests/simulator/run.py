@@ -57,6 +57,12 @@ class Figures:
         )
 
 
+def too_rare(figures: Figures) -> dict[str, int]:
+    """What happened too rarely to show anything, and how often: a simulation in which nothing happens keeps every
+    promise."""
+    return {event: count for event, often in EVENTS.items() if (count := figures.seen[event]) < figures.seeds // often}
+
+
 def histories(seeds: Iterable[int], *, processes: int | None = None, **switches: Any) -> tuple[Figures, list[str]]:
     """The figures, and an explanation of each history that breaks a promise (of the first few)."""
     figures = Figures()

@@ -16,6 +16,8 @@ from tests.simulator.redis_model import ModelRedis
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 from tiercache.tiers.redis import RedisTier
 
+pytestmark = pytest.mark.every_server
+
 LEDGER, ROWS = "tc:{shop}:ledger", "tc:{shop}:members"
 TAGS = ("h:t:a", "h:t:b", "s:t:a", "s:t:b", "s:*", "b:p:/shop/", "b:g:/*/x", "h:p:/é", "h:u:1")
 SCRIPTS = 25

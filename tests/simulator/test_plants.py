@@ -13,7 +13,18 @@ WITHIN = 1_500
 """Histories; most are noticed within the first twenty."""
 
 
+LONG = {
+    "trust runs from the receipt",
+    "what others filled is served in isolation",
+    "an isolated entry is judged from the end of its fill",
+}
+"""Noticed only after hundreds of histories."""
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [name for name in PLANTS if name not in SLOW])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.soak if name in LONG else ()) for name in PLANTS if name not in SLOW],
+)
 def test_a_planted_bug_is_noticed(name: str) -> None:
     assert seeds_until_caught(name, WITHIN, focused=True), f"{WITHIN} histories, and nobody noticed: {name}"

@@ -15,6 +15,8 @@ from tests.tiers.redis_help import NOTHING, soon
 from tiercache.errors import TierError, TierRejected
 from tiercache.tiers.redis import RedisTier
 
+pytestmark = pytest.mark.every_server
+
 
 class TestValues:
     @pytest.mark.parametrize("value", [b"", b"x", bytes(range(256)), b"x" * 300_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import socket
 import threading
 import time
@@ -15,7 +16,8 @@ from tests.servers import Proxy, RedisServer
 from tests.tiers.redis_help import NOTHING, Held, shortly, soon
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis_connections import BoundedConnection
+from tiercache.tiers.redis_connections import BoundedConnection, Resolver, make_async_connection, make_connection
+from tiercache.tiers.redis_urls import parse_url
 
 
 class TestConfiguration:
@@ -107,6 +109,19 @@ class TestConfiguration:
     def test_a_namespace_that_cannot_work(self, namespace: Any) -> None:
         with pytest.raises(ConfigError, match="namespace"):
             RedisTier("redis://localhost", namespace)
+
+    def test_a_connection_reads_no_file_to_say_who_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is made on the event loop of an app, which stands still meanwhile."""
+
+        def read(name: str) -> str:
+            raise AssertionError(f"the version of {name} was looked up once more")
+
+        monkeypatch.setattr(importlib.metadata, "version", read)
+        target = parse_url("redis+sentinel://a,b/shop?sentinel_password=x")
+        for address in (*target.seeds, target.address.at("localhost", 1)):
+            make_async_connection(address)
+            made: Any = make_connection(address, Resolver())
+            assert getattr(made, "driver_info", made) is not None
 
     @pytest.mark.parametrize(
         "options",

@@ -10,6 +10,8 @@ from tests.tiers.redis_help import soon
 from tiercache.core.records import Wake
 from tiercache.tiers.redis import RedisTier
 
+pytestmark = pytest.mark.every_server
+
 KEY = "tc:{tc:shop:page}:lease"
 MINUTE = 60_000
 

@@ -13,6 +13,8 @@ from tests.tiers.redis_help import NOTHING, soon
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def tls(redis_binary: Binary, new_redis: Callable[..., RedisServer], tmp_path: Path) -> dict[str, Any]:

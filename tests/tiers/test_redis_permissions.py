@@ -18,6 +18,8 @@ from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis_errors import PERMISSIONS
 from tools.redis_topologies import ClusterSetup, SentinelSetup
 
+pytestmark = pytest.mark.every_server
+
 PATIENCE = 0.5
 
 

@@ -17,6 +17,8 @@ from tiercache.errors import TierRejected
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis_scripts import read_message
 
+pytestmark = pytest.mark.every_server
+
 LEDGER = "tc:{shop}:ledger"
 
 

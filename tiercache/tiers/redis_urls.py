@@ -29,8 +29,23 @@ _SCHEMES = {("unix", "")} | {(scheme, kind) for scheme in ("redis", "rediss") fo
 _PARAMETERS = {"db", "client_name", "username", "password"}
 _SENTINEL_PARAMETERS = {"sentinel_username", "sentinel_password"}
 _READ_SIZE = 65_536
+
 _PORT = 6379
 _SENTINEL_PORT = 26379
+
+
+def _introduction() -> dict[str, Any]:
+    """What connections tell of the client library, found out once: left to itself, redis-py reads the metadata of its
+    distribution for each connection, a millisecond in which an event loop stands still.
+    """
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:  # an older one, which reads it once
+        return {}
+    return {"driver_info": DriverInfo()}
+
+
+_INTRODUCTION = _introduction()
 
 
 class Target(NamedTuple):
@@ -101,6 +116,7 @@ def _parse(url: str) -> Target:
     if kind == "cluster" and options.get("db"):
         raise _Refused("a Cluster has database 0 alone")
     options = {name: value for name, value in options.items() if name not in ("connection_class", "host", "port")} | {
+        **_INTRODUCTION,
         # The older reply format: replies come as plain values, and no HELLO is needed to agree on it.
         "protocol": 2,
         "socket_timeout": None,
