@@ -74,6 +74,25 @@ def test_which_cookie_headers_are_credentials(header: bytes, credential: bool) -
     assert default.credential_cookie(header) is credential
 
 
+careful = Credentials(ignore_cookies=("_ga_x", *IGNORED_COOKIES, "_*"))
+careful._harmless = None
+hasty = Credentials(ignore_cookies=("_ga_x", *IGNORED_COOKIES, "_*"))
+_SCRAPS = ("_ga", "_ga_x", "_x", "AWSALB", "session", "=", "=", ";", "; ", " ", "\t", "\n", "\x0b", ",", '"', "1")
+
+
+@given(st.lists(st.sampled_from(_SCRAPS), max_size=12).map("".join).map(str.encode))
+def test_the_short_look_at_cookies_lets_through_no_more_than_the_long_one(header: bytes) -> None:
+    for keyed in ((), (b"session",)):
+        assert hasty.credential_cookie(header, keyed) is careful.credential_cookie(header, keyed)
+
+
+def test_what_browsers_send_takes_the_short_look() -> None:
+    look = default._harmless
+    assert look is not None
+    assert look.fullmatch(b"_ga=GA1.2.345; _gid=GA1.2.1; _ga_X1=GS1.1.7; OptanonConsent=a=1&b=2; __cf_bm=x.y-1")
+    assert not look.fullmatch(b"_ga=1; session=2")
+
+
 def test_cookies_of_the_key_do_not_count() -> None:
     assert default.credential_cookie(b"theme=dark; _ga=1", (b"theme",)) is False
     assert default.credential_cookie(b"theme=dark; session=1", (b"theme",)) is True

@@ -26,7 +26,7 @@ def _same_host(value: bytes, request: Request) -> bool:
 
 
 def _same_scheme(value: bytes, request: Request) -> bool:
-    return value == request.scheme().encode("latin-1", "replace")
+    return value.decode("latin-1") == request.scheme()
 
 
 def _same_protocol(value: bytes, request: Request) -> bool:
