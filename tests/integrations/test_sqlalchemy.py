@@ -36,6 +36,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.pool import NullPool
 
+from tests.integrations.told import Told
 from tests.servers import RedisServer, free_port
 from tests.test_cache import asked
 from tiercache import ConfigError, TierCache
@@ -105,22 +106,11 @@ TAGS: dict[type, Any] = {
 }
 
 
-class Told:
-    """A cache that tells what it purges."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.cache = TierCache(**settings)
-        self._told: list[str] = []
-        self.cache._engine.purge_watcher = self._tell
-        self.times = 0
-
-    def _tell(self, members: Any, everything: bool) -> None:
-        self.times += 1
-        self._told += ["everything"] if everything else [member[4:] for member in members]
-
-    def take(self) -> set[str]:
-        told, self._told = set(self._told), []
-        return told
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """One will do: what is asked of it is asked of every version elsewhere."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

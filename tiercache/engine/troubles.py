@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 HTTP: Final = "tiercache.http"
 L2: Final = "tiercache.l2"
 LEDGER: Final = "tiercache.ledger"
+DATABASE: Final = "tiercache.database"
 CONFIG: Final = "tiercache.config"
 WRITES: Final = "tiercache.writes"
 EXPLAIN: Final = "tiercache.debug"
@@ -17,6 +18,7 @@ LOGGERS: Final = MappingProxyType(
         HTTP: "requests and responses: what an app did, and what a client was kept from noticing",
         L2: "values in the shared tier: reads, writes, leases, the circuit breaker",
         LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
+        DATABASE: "changes in databases that cannot be told or read",
         WRITES: "write-behind: the queue, the workers, writes that the database does not take",
         CONFIG: "what a configuration says without effect, at level INFO when an app is wrapped",
         EXPLAIN: "a block for each request, with `debug=True` or `TIERCACHE_DEBUG=1`, at level DEBUG",
@@ -58,6 +60,25 @@ TROUBLES: Final = MappingProxyType(
         ),
         "invalidation by a request": Trouble(LEDGER, "an error that was kept from the client: report it"),
         "listener": Trouble(LEDGER, "an error that was kept from the thread that hears invalidations: report it"),
+        "change of unknown rows": Trouble(
+            DATABASE,
+            "a statement changed rows of a watched class, and it could not be told which: what stands for them was purged",
+        ),
+        "tags of a change": Trouble(
+            DATABASE,
+            "a function that gives the tags of an instance failed; what stands for unknown rows was purged: mend it",
+        ),
+        "purge after a commit": Trouble(
+            DATABASE, "a purge after a commit failed for a reason that is no trouble of Redis: report it"
+        ),
+        "database listener": Trouble(
+            DATABASE,
+            "the listener of PostgreSQL cannot read the outbox; the reason follows, and it tries again. `it listens "
+            "again` tells when it is over",
+        ),
+        "database changes unknown": Trouble(
+            DATABASE, "it is not known what has changed in PostgreSQL, and everything was purged"
+        ),
         "L2 read": Trouble(L2, "a read failed or was too slow for `l2_budget`; the request went on without"),
         "L2 write": Trouble(L2, "a write failed or was too slow for `l2_budget`; the response had left already"),
         "unreadable value in L2": Trouble(

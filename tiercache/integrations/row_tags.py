@@ -114,14 +114,14 @@ class QuietPurger:
         named: set[str] = {tag for tag in tags if tag is not None}
         purges = [purge_for(self._cache.routes, {**self._settings, "tags": sorted(named)})] if named else []
         if UNKNOWN in tags:
-            self.complain("change of unknown rows", "purged what stands for them")
+            self.swallow("change of unknown rows", "purged what stands for them")
             purges.append(purge_for(self._cache.routes, {**self._settings, **self._unknown}))
         return self._cache._carrying_out(purges)
 
     def _note(self, error: Exception) -> None:
         # One that is not confirmed has been counted and logged where it was queued.
         if not isinstance(error, PurgeUnconfirmed):
-            self.complain("purge after a commit", f"{type(error).__name__}: {error}")
+            self.swallow("purge after a commit", f"{type(error).__name__}: {error}")
 
-    def complain(self, kind: str, problem: object) -> None:
+    def swallow(self, kind: str, problem: object) -> None:
         self._engine.complaints.swallow(kind, problem)

@@ -207,7 +207,7 @@ class OnCommit:
                 tags |= rule.called(target)
             tags |= self._across(mapper, connection, target, whole=calls)
         except Exception as error:
-            self._purger.complain("tags of a change", f"{type(error).__name__}: {error}")
+            self._purger.swallow("tags of a change", f"{type(error).__name__}: {error}")
             tags.add(UNKNOWN)
         self._hold(session, tags)
 
