@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,16 +213,22 @@ cache.close()
 """
 
 
-def test_a_script_that_knows_the_file_alone_reaches_the_app(tmp_path: Path, redis_server: RedisServer) -> None:
+@pytest.fixture
+def one_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def test_a_script_that_knows_the_file_alone_reaches_the_app(tmp_path: Path, one_redis: RedisServer) -> None:
     cache = TierCache.from_toml(
-        file(tmp_path, EVENTS), environ={}, url=redis_server.url, l2_budget="10s", l2_slow="10s"
+        file(tmp_path, EVENTS), environ={}, url=one_redis.url, l2_budget="10s", l2_slow="10s"
     )
     try:
         cache.start()
         eventually(cache._engine.trusted)
         filled(cache, "/p/7", "/p/8")
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "shop.toml"), redis_server.url],
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "shop.toml"), one_redis.url],
             capture_output=True, text=True, check=False, cwd=ROOT, timeout=50,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

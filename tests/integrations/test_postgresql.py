@@ -45,13 +45,6 @@ def prepared(connection: Connection) -> Connection:
 
 
 @pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    """One will do: what is asked of it is asked of every version elsewhere."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def one_database(postgres_server: PostgresServer) -> str:
     return postgres_server.new_database()
 
@@ -374,14 +367,14 @@ time.sleep(600)
 
 
 def test_a_listener_that_is_killed_in_its_work_is_stood_in_for(
-    database: Connection, postgres_url: str, redis_server: RedisServer
+    database: Connection, postgres_url: str, one_redis: RedisServer
 ) -> None:
-    cache = TierCache(redis_server.url, l2_budget="10s", l2_slow="10s")
+    cache = TierCache(one_redis.url, l2_budget="10s", l2_slow="10s")
     cache.route("/p/{id}", ttl="10m", tags=["product:{id}"])
     listener = DatabaseListener(cache, postgres_url, poll="20ms")
     look(listener)
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK, postgres_url, redis_server.url], stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", STUCK, postgres_url, one_redis.url], stdout=subprocess.PIPE, cwd=ROOT
     )
     try:
         database.execute("DELETE FROM products WHERE id = 3")
@@ -472,9 +465,9 @@ def test_a_notification_wakes_it_and_a_look_now_and_then_does_without(
 
 
 def test_several_listeners_do_the_work_once(
-    database: Connection, postgres_url: str, redis_server: RedisServer
+    database: Connection, postgres_url: str, one_redis: RedisServer
 ) -> None:
-    caches = [TierCache(redis_server.url, l2_budget="10s", l2_slow="10s") for _ in range(3)]
+    caches = [TierCache(one_redis.url, l2_budget="10s", l2_slow="10s") for _ in range(3)]
     told: list[set[str]] = []
     for cache in caches:
         cache._engine.purge_watcher = lambda members, everything: told.append(set(members))

@@ -106,13 +106,6 @@ TAGS: dict[type, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    """One will do: what is asked of it is asked of every version elsewhere."""
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     if request.param == "sqlite":
@@ -661,10 +654,10 @@ def test_a_sync_session_on_a_running_loop_purges_all_the_same(
 
 
 async def test_a_page_in_another_process_goes_with_the_commit(
-    asessions: Any, redis_server: RedisServer, watch: Callable[..., OnCommit]
+    asessions: Any, one_redis: RedisServer, watch: Callable[..., OnCommit]
 ) -> None:
     patient = {"l2_budget": "10s", "l2_slow": "10s"}
-    here, there = TierCache(redis_server.url, **patient), TierCache(redis_server.url, **patient)  # type: ignore[arg-type]
+    here, there = TierCache(one_redis.url, **patient), TierCache(one_redis.url, **patient)  # type: ignore[arg-type]
     ending = invalidate_on_commit(here, asessions, TAGS)
     try:
         there.route("/p/{id}", ttl="10m", tags=["product:{id}"], consistency="strong")

@@ -62,7 +62,8 @@ TROUBLES: Final = MappingProxyType(
         "listener": Trouble(LEDGER, "an error that was kept from the thread that hears invalidations: report it"),
         "change of unknown rows": Trouble(
             DATABASE,
-            "a statement changed rows of a watched class, and it could not be told which: what stands for them was purged",
+            "a statement changed rows of a watched class, and it could not be told which: what stands for them was "
+            "purged",
         ),
         "tags of a change": Trouble(
             DATABASE,
