@@ -21,6 +21,7 @@ from benchmarks.invalidation import figures as invalidation_figures
 from benchmarks.peers import in_process, under_wrk
 from benchmarks.peers import report as peers_report
 from benchmarks.peers.standings import Standings
+from benchmarks.reads import l2_reads
 from benchmarks.report import comparison_rows, page_table, row, table
 from benchmarks.shared import l2_hits, redis_url
 
@@ -61,6 +62,7 @@ def _compare(runner: asyncio.Runner, resources: ExitStack, *, with_redis: bool) 
     if with_redis:
         url = resources.enter_context(redis_url())
         comparisons += l2_hits(runner, url, resources)
+        comparisons += l2_reads(runner, url, resources)
     return comparisons
 
 

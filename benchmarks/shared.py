@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
 
 import redis
@@ -99,16 +99,27 @@ def value_of_size(client: Any, namespace: str, size: int) -> bytes:
     return min((value for value in values if len(value) >= size), key=len)
 
 
-def l2_hits(runner: asyncio.Runner, url: str, resources: ExitStack) -> Iterator[Comparison]:
-    # Retries and timeouts of redis-py off, as in the tier: the plain GET is as cheap as the library makes it.
-    plain = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=None)
-    resources.callback(plain.close)
-    plain_async = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None)
-    resources.callback(lambda: runner.run(plain_async.aclose()))
+class Plain(NamedTuple):
+    """redis-py by itself, without retries and timeouts, as in the tier: its `GET` is as cheap as it can be."""
 
+    client: Any
+    async_client: Any
+    tag: str
+    """In the names of all keys of the run, which are removed after it."""
+
+
+def plain_redis(runner: asyncio.Runner, url: str, resources: ExitStack) -> Plain:
+    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=None)
+    resources.callback(client.close)
+    async_client = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None)
+    resources.callback(lambda: runner.run(async_client.aclose()))
     tag = f"bench{os.getpid()}"
-    resources.callback(lambda: _remove(plain, tag))
+    resources.callback(lambda: _remove(client, tag))
+    return Plain(client, async_client, tag)
 
+
+def l2_hits(runner: asyncio.Runner, url: str, resources: ExitStack) -> Iterator[Comparison]:
+    plain, plain_async, tag = plain_redis(runner, url, resources)
     pages = Pages(url, f"{tag}a")
     app = pages.asgi()
     resources.enter_context(Lifespan(runner, app))
