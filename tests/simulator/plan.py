@@ -19,6 +19,7 @@ from tests.simulator.site import routes, settings
 from tests.simulator.world import Dice
 from tiercache.core.history import History
 from tiercache.engine import barrier, consistency, exchange, flows, listening, opening, purging
+from tiercache.engine.troubles import LOGGERS
 
 LENGTH = 5.0
 """Virtual seconds of one history, before it is brought to its end."""
@@ -123,7 +124,7 @@ def virtual_time(fleet: Fleet) -> Iterator[None]:
         if getattr(module, "time", None) is time
     ]
     places.append((listening, "random", jitter))
-    places.append((logging.getLogger("tiercache"), "disabled", True))
+    places += [(logging.getLogger(name), "disabled", True) for name in LOGGERS]
     places.append((History, "merge", _interrupted(fleet)))
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, value in places:

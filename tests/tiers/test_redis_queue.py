@@ -15,6 +15,8 @@ from tiercache.errors import TierRejected
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis_queue_scripts import MOST, RECENT
 
+pytestmark = pytest.mark.every_server
+
 PLACE = Place("stock", 3)
 MINUTE = 60_000
 MANY = 1_000
