@@ -36,6 +36,8 @@ class Lifecycle:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._settling = Settling()
+        self.listens = True
+        """Whether a thread follows the shared tier. One that tells its followers by itself needs none."""
         _living.add(self)
         for prepare in _prepares:
             prepare(self)
@@ -50,7 +52,7 @@ class Lifecycle:
 
     def ensure_running(self) -> None:
         """Start the listener if this process has none; cheap enough for every request that L1 does not answer."""
-        if self._thread is None and self._engine.shared is not None:
+        if self._thread is None and self._engine.shared is not None and self.listens:
             with self._lock:
                 if self._thread is None:
                     self._stopping = threading.Event()
@@ -63,6 +65,11 @@ class Lifecycle:
                         self._engine.complaints.swallow("listener", f"it could not start: {error}")
                         return
                     self._thread = thread
+
+    def settle_by(self, settling: Settling) -> None:
+        """Have purges repeated by this one from now on; what the one before still has to do is dropped."""
+        self._settling.drop()
+        self._settling = settling
 
     def repeat(self, members: Sequence[str], everything: bool, seconds: float) -> None:
         """Invalidate these once more after some seconds."""

@@ -50,6 +50,12 @@ class Settling:
             self._change.wait_for(lambda: not self._busy, max(0.0, until - time.monotonic()))
         return len(due)
 
+    def drop(self) -> None:
+        """Do nothing of what is left."""
+        with self._change:
+            self._due = []
+            self._change.notify_all()
+
     def _run(self) -> None:
         while True:
             with self._change:
