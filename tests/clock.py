@@ -26,6 +26,7 @@ class Hands:
 
     def __init__(self, cache: TierCache) -> None:
         assert cache.settings.url is None, "the shared tier has a clock that no test can turn"
+        self.cache = cache
         self.clock = Clock()
         self._offset = float(int(time.time())) - self.clock.now
         engine = cache._engine

@@ -14,6 +14,7 @@ from typing import Any
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import CONDITIONS, Exchange
+from tiercache.engine.explaining import behind
 from tiercache.engine.fill import enter, leave
 from tiercache.engine.serving import Reply
 
@@ -188,7 +189,8 @@ class ASGIFills:
         async def discard(message: Message) -> None:
             pass
 
-        await self.fill(exchange, scope, receive, discard)
+        with behind(exchange):
+            await self.fill(exchange, scope, receive, discard)
 
     def _detach(
         self, task: asyncio.Task[None], exchange: Exchange, ended: Callable[[], None] = lambda: None

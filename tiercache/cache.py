@@ -26,10 +26,12 @@ from tiercache.engine.declare import declares_from
 from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.emitting import checked, purges_of, united
 from tiercache.engine.engine import Engine
+from tiercache.engine.explaining import ExplainedEngine
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.ports import SharedStore
 from tiercache.engine.purging import Purge, PurgeReceipt, PurgeSettings, carry_out, purge_for
 from tiercache.errors import ConfigError, PurgeError
+from tiercache.explained import ExplainedASGI, ExplainedWSGI
 from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
 from tiercache.wsgi_fills import WSGIApp
@@ -71,7 +73,9 @@ class TierCache:
         self.policies = NamedPolicies()
         self.events = EventRules()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
-        self._engine = Engine(self.settings, self.routes, memory, _shared_tier(self.settings, credentials), size_of)
+        shared = _shared_tier(self.settings, credentials)
+        make = ExplainedEngine if self.settings.debug else Engine
+        self._engine = make(self.settings, self.routes, memory, shared, size_of)
         self._lifecycle = Lifecycle(self._engine)
         self._announced = False
 
@@ -186,12 +190,14 @@ class TierCache:
     def asgi(self, app: ASGIApp) -> ASGIMiddleware:
         """An ASGI application with the cache in front."""
         self._announce()
-        return ASGIMiddleware(app, self._engine, self._lifecycle)
+        make = ExplainedASGI if self.settings.debug else ASGIMiddleware
+        return make(app, self._engine, self._lifecycle)
 
     def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
         """A WSGI application with the cache in front."""
         self._announce()
-        return WSGIMiddleware(app, self._engine, self._lifecycle)
+        make = ExplainedWSGI if self.settings.debug else WSGIMiddleware
+        return make(app, self._engine, self._lifecycle)
 
     def _announce(self) -> None:
         """Tell once what has no effect. No warning: a rule of the file that takes over is often what is meant."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tiercache.core.messages import Fields
 from tiercache.engine.effects import drive
 from tiercache.engine.exchange import CONDITIONS, Exchange
+from tiercache.engine.explaining import behind
 from tiercache.engine.fill import enter, leave
 from tiercache.engine.serving import Pairs, Reply
 
@@ -310,12 +311,13 @@ def _start(
 def _fill_alone(exchange: Exchange, app: WSGIApp, environ: Environ, ended: Callable[[], object]) -> None:
     engine = exchange.engine
     try:
-        body = Fill(exchange, app).run(environ, lambda status, headers, exc_info=None: _nowhere)
-        try:
-            for _ in body:
-                pass
-        finally:
-            close(body)
+        with behind(exchange):
+            body = Fill(exchange, app).run(environ, lambda status, headers, exc_info=None: _nowhere)
+            try:
+                for _ in body:
+                    pass
+            finally:
+                close(body)
     except Exception as error:
         engine.complaints.swallow("fill without its client", f"{type(error).__name__}: {error}")
     finally:

@@ -62,9 +62,12 @@ class Redactor:
         longest_first = sorted(known, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
 
+    def known(self, text: str) -> str:
+        """The text without what is known to be secret, and with all that only looks so."""
+        return text if self._known is None else self._known.sub(HIDDEN, text)
+
     def __call__(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub(HIDDEN, text)
+        text = self.known(text)
         text = _LOGIN.sub(rf"\1{HIDDEN}@", text)
         text = self._fields.sub(rf"\1\2{HIDDEN}", text)
         text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)

@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import tiercache.engine.flights as flights
+import tiercache.engine.tracing as tracing
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
 from tiercache.engine.ports import SharedStore, Subscription
 
@@ -40,6 +41,9 @@ ThreadFlow = Generator[Blocking, Any, R]
 
 def drive(flow: ThreadFlow[R]) -> R:
     """Run a flow in this thread."""
+    trace = tracing.current.get()
+    if trace is not None:
+        flow = trace.watch(flow)
     try:
         effect = next(flow)
         while True:
@@ -56,6 +60,9 @@ def drive(flow: ThreadFlow[R]) -> R:
 
 async def adrive(flow: Flow[R]) -> R:
     """Run a flow in this task; a cancellation is raised inside the flow too."""
+    trace = tracing.current.get()
+    if trace is not None:
+        flow = trace.watch(flow)
     try:
         effect = next(flow)
         while True:

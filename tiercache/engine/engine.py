@@ -103,7 +103,8 @@ class Engine:
         self.wall = wall
         self.stats.reset()
         secrets_known = (*passwords_of(settings.url), *filter(None, [settings.session_secret]))
-        self.complaints = Complaints(self.stats, clock, Redactor(settings.credential_headers, secrets_known))
+        self.redact = Redactor(settings.credential_headers, secrets_known)
+        self.complaints = Complaints(self.stats, clock, self.redact)
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
         self.declared: Memo[Key] = Memo(clock)

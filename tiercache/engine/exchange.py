@@ -24,7 +24,7 @@ from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
 from tiercache.core.messages import Fields, Request, StoredResponse
-from tiercache.engine import admitting, validating
+from tiercache.engine import admitting, tracing, validating
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import DECLARED_FOR, Engine
 from tiercache.engine.events import remark
@@ -85,6 +85,7 @@ class Exchange(Passage[Entry]):
         if self.stale is not None and not self.engine.ledger.alive(self.stale):
             self.stale = None
         self.engine.stats.misses += 1
+        tracing.note(tracing.CALLED, self)
         return self.take.fill
 
     def conditions(self) -> Fields | None:
@@ -135,6 +136,7 @@ class Exchange(Passage[Entry]):
             fields: lower-case names, in order.
         """
         try:
+            tracing.note(tracing.HEAD, self, status)
             if self.request.method == "HEAD":
                 validating.head(self, status, fields)
             return self._started(status, reason, fields) if self.recording else None
@@ -221,6 +223,7 @@ class Exchange(Passage[Entry]):
         assert take is not None
         entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.fill.began)
         self._over()
+        tracing.note(tracing.STORED, self, response)
         engine.unshareable.discard(request.key)
         if take.fill.declared is not None and not request.route.is_rule:
             engine.declared.add(request.key, DECLARED_FOR)
@@ -249,6 +252,7 @@ class Exchange(Passage[Entry]):
             return
         engine = self.engine
         engine.stats.refused[reason] += 1
+        tracing.note(tracing.REFUSED, self, reason)
         if reason == "view" and self.take is not None:
             # In the log alone: `Cache-Status` is for clients, and names the kind of reason.
             remark("not stored", self.request.path, self.take.fill.refusal)

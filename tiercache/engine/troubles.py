@@ -113,6 +113,7 @@ TROUBLES: Final = MappingProxyType(
             HTTP, "the app raised after its answer had been replaced by a stored one: mend the app"
         ),
         "response not stored": Trouble(HTTP, "an error that was kept from the client: report it"),
+        "request not explained": Trouble(HTTP, "an error in what `debug` writes; the request went on: report it"),
         "fill without its client": Trouble(
             HTTP, "a fill behind an answer failed; where it says so, the app raised: mend the app"
         ),
