@@ -202,7 +202,8 @@ class Reads:
         why = None if task.cancelled() else task.exception()
         for read in batch.reads:
             if read.batch is batch and not read.future.done():
-                error = TierUnavailable(f"the reading from Redis at {self.where} was broken off: {why!r}")
+                reason = "" if why is None else f": {why!r}"
+                error = TierUnavailable(f"the reading from Redis at {self.where} was broken off{reason}")
                 error.__cause__ = why
                 read.fail(error)
         if self._next.reads and self._next.task is None:
