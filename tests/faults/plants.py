@@ -16,8 +16,8 @@ from tiercache.core.records import Message, SyncPage, SyncRequest
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
+from tiercache.tiers.pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_connections import AsyncConnection, BoundedConnection
-from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 
 PLANTS: dict[str, Callable[[], None]] = {}
 

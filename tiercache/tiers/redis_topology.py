@@ -13,15 +13,19 @@ from typing import Any, NamedTuple, Protocol
 from redis.exceptions import ClusterDownError, ReadOnlyError
 
 from tiercache.errors import TierError, TierUnavailable
-from tiercache.tiers.redis_connections import Address
+from tiercache.tiers.pools import Servers
+from tiercache.tiers.redis_connections import Address, AsyncConnection, BoundedConnection
 from tiercache.tiers.redis_errors import FOREIGN, no_longer_primary
 from tiercache.tiers.redis_pipelines import Pipeline
 
 Command = tuple[Any, ...]
 
 
+_ASKING = ("ASKING",)
+
+
 class Ask(NamedTuple):
-    """Send a command to a server."""
+    """Send a command to a server: the errand of a pool."""
 
     address: Address
     command: Command | Pipeline
@@ -29,6 +33,20 @@ class Ask(NamedTuple):
     """Whether the server is to answer for a slot that is still on its way there."""
     share: float = 1.0
     """Of the time that is left."""
+
+    def run(self, connection: BoundedConnection, deadline: float) -> Any:
+        if self.asking:
+            connection.exchange(_ASKING, deadline)
+        command = self.command
+        return (
+            connection.exchange(command, deadline) if isinstance(command, tuple) else command.run(connection, deadline)
+        )
+
+    async def arun(self, connection: AsyncConnection) -> Any:
+        if self.asking:
+            await connection.exchange(_ASKING)
+        command = self.command
+        return await (connection.exchange(command) if isinstance(command, tuple) else command.arun(connection))
 
 
 class Rest(NamedTuple):
@@ -40,7 +58,7 @@ class Rest(NamedTuple):
 Route = Generator[Ask | Rest, Any, Any]
 
 
-class Topology(Protocol):
+class Topology(Servers, Protocol):
     """How the server for a key is found, and what an error says about that."""
 
     sharded: bool
@@ -55,13 +73,6 @@ class Topology(Protocol):
 
     def home(self, key: str) -> str | None:
         """`where` of the server that has the key, as far as is known; None: not yet, or in doubt."""
-
-    def keeps(self, where: str) -> bool:
-        """Whether idle connections to that server are worth keeping."""
-
-    @property
-    def version(self) -> int:
-        """Rises whenever `keeps` may answer otherwise than before."""
 
 
 class Standalone:

@@ -9,12 +9,22 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from tiercache.errors import TierError
+from tiercache.tiers.pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_cluster import ClusterTopology
-from tiercache.tiers.redis_connections import Resolver
+from tiercache.tiers.redis_connections import (
+    Address,
+    AsyncConnection,
+    BoundedConnection,
+    Resolver,
+    make_async_connection,
+    make_connection,
+)
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
+from tiercache.tiers.redis_errors import FOREIGN, spoils_connection, translate
 from tiercache.tiers.redis_pipelines import Pipeline
-from tiercache.tiers.redis_pools import LoopPool, ThreadPool
 from tiercache.tiers.redis_reads import Reads
 from tiercache.tiers.redis_sentinel import SentinelTopology
 from tiercache.tiers.redis_topology import Ask, Command, Rest, Standalone, Topology
@@ -24,13 +34,36 @@ Visit = Callable[[Ask, float], Any]
 """What is done at a server, until a moment on `time.monotonic()`. Raises `TierError` as a command does."""
 
 
+class _Redis:
+    """The dialect of the pools."""
+
+    name = "Redis"
+    foreign: tuple[type[BaseException], ...] = FOREIGN
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    def connect(self, address: Address) -> BoundedConnection:
+        return make_connection(address, self._resolver)
+
+    def aconnect(self, address: Address) -> AsyncConnection:
+        return make_async_connection(address)
+
+    def harmless(self, error: BaseException) -> bool:
+        return isinstance(error, ResponseError) and not spoils_connection(error)
+
+    def translate(self, error: BaseException, address: Address) -> TierError:
+        return translate(error, address.where, address.permissions)
+
+
 class Wire:
     """One for each tier; a forked child makes its own, with locks of its own."""
 
     def __init__(self, target: Target, credentials: CredentialProvider | None, pool_size: int) -> None:
         self.resolver = Resolver()
         self.topology = _topology(target, credentials)
-        self.threads = ThreadPool(self.topology, pool_size, self.resolver)
+        self._dialect = _Redis(self.resolver)
+        self.threads = ThreadPool(self.topology, pool_size, self._dialect)
         self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._where = target.where
         self._reads: dict[asyncio.AbstractEventLoop, Reads] = {}
@@ -105,7 +138,7 @@ class Wire:
         with self._lock:
             for other in [other for other in self.loops if other.is_closed()]:
                 del self.loops[other]
-            pool = self.loops[loop] = LoopPool(self.topology, self._pool_size)
+            pool = self.loops[loop] = LoopPool(self.topology, self._pool_size, self._dialect)
         await pool.bind()
         return pool
 
@@ -113,7 +146,7 @@ class Wire:
         """Close what is idle now and the rest when its operation ends. Whoever comes after that connects anew."""
         with self._lock:
             threads, loops = self.threads, self.loops
-            self.threads = ThreadPool(self.topology, self._pool_size, self.resolver)
+            self.threads = ThreadPool(self.topology, self._pool_size, self._dialect)
             self.loops = {}
         threads.close()
         for loop, pool in loops.items():

@@ -1,4 +1,4 @@
-"""Bounded pools that wait: one for all threads, one for each event loop, each for all the servers of a topology.
+"""Bounded pools that wait: one for all threads, one for each event loop, each for all the servers of a tier.
 
 A connection goes back into its pool only after a complete reply. Whatever else ends an operation (an error, the
 deadline, a cancelled task, an exception thrown into a thread) may have left a reply on the way, which the next
@@ -12,78 +12,125 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from redis.exceptions import ResponseError
+from tiercache.errors import TierError, TierUnavailable
 
-from tiercache.errors import TierUnavailable
-from tiercache.tiers.redis_connections import (
-    Address,
-    AsyncConnection,
-    BoundedConnection,
-    Resolver,
-    make_async_connection,
-    make_connection,
-)
-from tiercache.tiers.redis_errors import FOREIGN, spoils_connection, translate
-from tiercache.tiers.redis_pipelines import Pipeline
-from tiercache.tiers.redis_topology import Ask, Topology
 
-_ASKING = ("ASKING",)
+class Place(Protocol):
+    """A server."""
+
+    @property
+    def where(self) -> str:
+        """The server, for messages and to tell it from others: no password."""
+
+
+class Connection(Protocol):
+    """A connection of a thread. Used by one at a time."""
+
+    @property
+    def address(self) -> Any: ...
+
+    def quiet(self) -> bool:
+        """Whether it can be used again: the peer neither closed it nor sent anything unasked."""
+
+    def drop(self) -> None:
+        """Close it. In a forked child this closes the child's copy only, without a word to the server."""
+
+
+class LoopConnection(Connection, Protocol):
+    """A connection of an event loop."""
+
+    def abandon(self) -> tuple[Any, int]:
+        """In a forked child: give it up without touching the loop. What is to be kept alive, and its descriptor."""
+
+
+class Errand(Protocol):
+    """What is to be done at a server."""
+
+    @property
+    def address(self) -> Any: ...
+
+    def run(self, connection: Any, deadline: float) -> Any: ...
+
+    async def arun(self, connection: Any) -> Any: ...
+
+
+class Servers(Protocol):
+    """Which servers there are, as far as is known."""
+
+    def keeps(self, where: str) -> bool:
+        """Whether idle connections to that server are worth keeping."""
+
+    @property
+    def version(self) -> int:
+        """Rises whenever `keeps` may answer otherwise than before."""
+
+
+class Dialect(Protocol):
+    """What a pool asks of the kind of server that it is for."""
+
+    name: str
+    foreign: tuple[type[BaseException], ...]
+    """What an errand may raise that is not ours."""
+
+    def connect(self, address: Any) -> Any:
+        """A connection that connects when first used."""
+
+    def aconnect(self, address: Any) -> Any:
+        """The same for the running event loop."""
+
+    def harmless(self, error: BaseException) -> bool:
+        """Whether it is a complete answer, after which the connection is as good as before."""
+
+    def translate(self, error: BaseException, address: Any) -> TierError: ...
 
 
 class ThreadPool:
     """Connections for any number of threads; `size` bounds those to all servers together."""
 
-    def __init__(self, topology: Topology, size: int, resolver: Resolver) -> None:
-        self._topology = topology
+    def __init__(self, servers: Servers, size: int, dialect: Dialect) -> None:
+        self._servers = servers
         self._size = size
-        self._resolver = resolver
+        self._dialect = dialect
         self._slots = threading.Semaphore(size)
-        self._idle: dict[str, list[BoundedConnection]] = {}
-        self._all: set[BoundedConnection] = set()
+        self._idle: dict[str, list[Connection]] = {}
+        self._all: set[Connection] = set()
         self._making = threading.Lock()
-        self._version = topology.version
+        self._version = servers.version
         self._closed = False
 
-    def execute(self, deadline: float, ask: Ask) -> Any:
-        """One command and its reply. Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
+    def execute(self, deadline: float, errand: Errand) -> Any:
+        """Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
         left = deadline - monotonic()
+        dialect, address = self._dialect, errand.address
         if left <= 0:
-            raise TierUnavailable("no time was left to ask Redis")
-        address = ask.address
+            raise TierUnavailable(f"no time was left to ask {dialect.name}")
         slots = self._slots
         if not slots.acquire(timeout=left):
-            raise TierUnavailable(f"all {self._size} connections to Redis at {address.where} are busy")
+            raise TierUnavailable(f"all {self._size} connections to {dialect.name} at {address.where} are busy")
         try:
             connection = self._take(address)
             try:
-                if ask.asking:
-                    connection.exchange(_ASKING, deadline)
-                command = ask.command
-                if isinstance(command, Pipeline):
-                    command.run(connection, deadline)
-                    reply = None
-                else:
-                    reply = connection.exchange(command, deadline)
-            except ResponseError as error:
-                if spoils_connection(error):
-                    self._drop(connection)
-                else:
+                reply = errand.run(connection, deadline)
+            except dialect.foreign as error:
+                if dialect.harmless(error):
                     self._give_back(connection)
+                else:
+                    self._drop(connection)
                 raise
             except BaseException:
                 self._drop(connection)
                 raise
             self._give_back(connection)
             return reply
-        except FOREIGN as error:
-            raise translate(error, address.where, address.permissions) from error
+        except dialect.foreign as error:
+            raise dialect.translate(error, address) from error
         finally:
             slots.release()
 
-    def _take(self, address: Address) -> BoundedConnection:
-        if self._version != self._topology.version:
+    def _take(self, address: Place) -> Connection:
+        if self._version != self._servers.version:
             self._prune()
         idle = self._idle.get(address.where)
         while idle:
@@ -98,11 +145,11 @@ class ThreadPool:
             # Whoever is here holds a slot, so that of as many connections at least one is idle, at another server.
             while len(self._all) >= self._size and (other := self._pop_any()) is not None:
                 self._drop(other)
-            connection = make_connection(address, self._resolver)
-            self._all.add(connection)
-        return connection
+            made: Connection = self._dialect.connect(address)
+            self._all.add(made)
+        return made
 
-    def _pop_any(self) -> BoundedConnection | None:
+    def _pop_any(self) -> Connection | None:
         for idle in list(self._idle.values()):
             try:
                 return idle.pop()
@@ -112,9 +159,9 @@ class ThreadPool:
 
     def _prune(self) -> None:
         """Close what is idle at servers that are none of ours any more."""
-        self._version = self._topology.version
+        self._version = self._servers.version
         for where in list(self._idle):
-            if not self._topology.keeps(where):
+            if not self._servers.keeps(where):
                 idle = self._idle[where]
                 while idle:
                     try:
@@ -122,12 +169,12 @@ class ThreadPool:
                     except IndexError:
                         break
 
-    def _give_back(self, connection: BoundedConnection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         self._idle.setdefault(connection.address.where, []).append(connection)
         if self._closed:
             self.close()
 
-    def _drop(self, connection: BoundedConnection) -> None:
+    def _drop(self, connection: Connection) -> None:
         self._all.discard(connection)
         connection.drop()
 
@@ -138,7 +185,7 @@ class ThreadPool:
             self._drop(connection)
 
     def forget(self) -> None:
-        """In a forked child: close its copies of the sockets; redis-py shuts nothing down in a process not its own."""
+        """In a forked child: close its copies of the sockets."""
         for connection in self._all:
             connection.drop()
 
@@ -146,13 +193,14 @@ class ThreadPool:
 class LoopPool:
     """Connections for the tasks of one event loop; `size` bounds those to all servers together."""
 
-    def __init__(self, topology: Topology, size: int) -> None:
-        self._topology = topology
+    def __init__(self, servers: Servers, size: int, dialect: Dialect) -> None:
+        self._servers = servers
         self._size = size
+        self._dialect = dialect
         self._slots = asyncio.Semaphore(size)
-        self._idle: dict[str, list[AsyncConnection]] = {}
-        self._all: set[AsyncConnection] = set()
-        self._version = topology.version
+        self._idle: dict[str, list[LoopConnection]] = {}
+        self._all: set[LoopConnection] = set()
+        self._version = servers.version
         self._closed = False
         self._end: AsyncGenerator[None] | None = None
 
@@ -173,11 +221,12 @@ class LoopPool:
             # The transports close their sockets in the next round of the loop.
             await asyncio.sleep(0)
 
-    async def execute(self, deadline: float, ask: Ask) -> Any:
-        """One command and its reply. Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
+    async def execute(self, deadline: float, errand: Errand) -> Any:
+        """Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
         left = deadline - monotonic()
+        dialect = self._dialect
         if left <= 0:
-            raise TierUnavailable("no time was left to ask Redis")
+            raise TierUnavailable(f"no time was left to ask {dialect.name}")
         slots = self._slots
         waiting = True
         try:
@@ -185,31 +234,25 @@ class LoopPool:
                 await slots.acquire()
                 waiting = False
                 try:
-                    return await self._run(ask)
+                    return await self._run(errand)
                 finally:
                     slots.release()
-        except FOREIGN as error:
-            address = ask.address
+        except dialect.foreign as error:
+            address = errand.address
             if waiting:
-                raise TierUnavailable(f"all {self._size} connections to Redis at {address.where} are busy") from None
-            raise translate(error, address.where, address.permissions) from error
+                busy = f"all {self._size} connections to {dialect.name} at {address.where} are busy"
+                raise TierUnavailable(busy) from None
+            raise dialect.translate(error, address) from error
 
-    async def _run(self, ask: Ask) -> Any:
-        connection = self._take(ask.address)
+    async def _run(self, errand: Errand) -> Any:
+        connection = self._take(errand.address)
         try:
-            if ask.asking:
-                await connection.exchange(_ASKING)
-            command = ask.command
-            if isinstance(command, Pipeline):
-                await command.arun(connection)
-                reply = None
-            else:
-                reply = await connection.exchange(command)
-        except ResponseError as error:
-            if spoils_connection(error):
-                self._drop(connection)
-            else:
+            reply = await errand.arun(connection)
+        except self._dialect.foreign as error:
+            if self._dialect.harmless(error):
                 self._give_back(connection)
+            else:
+                self._drop(connection)
             raise
         except BaseException:
             self._drop(connection)
@@ -217,8 +260,8 @@ class LoopPool:
         self._give_back(connection)
         return reply
 
-    def _take(self, address: Address) -> AsyncConnection:
-        if self._version != self._topology.version:
+    def _take(self, address: Place) -> LoopConnection:
+        if self._version != self._servers.version:
             self._prune()
         idle = self._idle.get(address.where)
         while idle:
@@ -228,27 +271,27 @@ class LoopPool:
             self._drop(connection)
         while len(self._all) >= self._size and (other := self._pop_any()) is not None:
             self._drop(other)
-        connection = make_async_connection(address)
-        self._all.add(connection)
-        return connection
+        made: LoopConnection = self._dialect.aconnect(address)
+        self._all.add(made)
+        return made
 
-    def _pop_any(self) -> AsyncConnection | None:
+    def _pop_any(self) -> LoopConnection | None:
         return next((idle.pop() for idle in self._idle.values() if idle), None)
 
     def _prune(self) -> None:
         """Cut off what is idle at servers that are none of ours any more."""
-        self._version = self._topology.version
+        self._version = self._servers.version
         for where, idle in self._idle.items():
-            while idle and not self._topology.keeps(where):
+            while idle and not self._servers.keeps(where):
                 self._drop(idle.pop())
 
-    def _give_back(self, connection: AsyncConnection) -> None:
+    def _give_back(self, connection: LoopConnection) -> None:
         if self._closed:
             self._drop(connection)
         else:
             self._idle.setdefault(connection.address.where, []).append(connection)
 
-    def _drop(self, connection: AsyncConnection) -> None:
+    def _drop(self, connection: LoopConnection) -> None:
         self._all.discard(connection)
         connection.drop()
 
