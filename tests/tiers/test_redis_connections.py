@@ -16,8 +16,9 @@ from tests.servers import Proxy, RedisServer
 from tests.tiers.redis_help import NOTHING, Held, shortly, soon
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis_connections import BoundedConnection, Resolver, make_async_connection, make_connection
+from tiercache.tiers.redis_connections import BoundedConnection, make_async_connection, make_connection
 from tiercache.tiers.redis_urls import parse_url
+from tiercache.tiers.sockets import Resolver
 
 
 class TestConfiguration:

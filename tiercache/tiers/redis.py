@@ -19,7 +19,7 @@ from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
 from tiercache.tiers.redis_bus import Subscription, publish_command
 from tiercache.tiers.redis_calls import Command
-from tiercache.tiers.redis_connections import close_inherited, make_connection
+from tiercache.tiers.redis_connections import make_connection
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pipelines import rounds
@@ -28,6 +28,7 @@ from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, LedgerScripts
 from tiercache.tiers.redis_topology import Ask
 from tiercache.tiers.redis_urls import parse_url
 from tiercache.tiers.redis_wire import Wire
+from tiercache.tiers.sockets import close_inherited
 
 T = TypeVar("T")
 

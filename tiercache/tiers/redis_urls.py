@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis.connection as sio
 
 from tiercache.errors import ConfigError
-from tiercache.tiers.redis_connections import Address, Resolver, Tls, make_async_connection, make_connection
+from tiercache.tiers.redis_connections import Address, Tls, make_async_connection, make_connection
 from tiercache.tiers.redis_errors import PERMISSIONS
+from tiercache.tiers.sockets import Resolver
 
 _ACCEPTED = (
     "redis://[[user]:password@]host[:port][/db], unix://[[user]:password@]/path[?db=N], "

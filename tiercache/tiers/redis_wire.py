@@ -18,7 +18,6 @@ from tiercache.tiers.redis_connections import (
     Address,
     AsyncConnection,
     BoundedConnection,
-    Resolver,
     make_async_connection,
     make_connection,
 )
@@ -29,6 +28,7 @@ from tiercache.tiers.redis_reads import Reads
 from tiercache.tiers.redis_sentinel import SentinelTopology
 from tiercache.tiers.redis_topology import Ask, Command, Rest, Standalone, Topology
 from tiercache.tiers.redis_urls import Target
+from tiercache.tiers.sockets import Resolver
 
 Visit = Callable[[Ask, float], Any]
 """What is done at a server, until a moment on `time.monotonic()`. Raises `TierError` as a command does."""
