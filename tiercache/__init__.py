@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from tiercache.cache import TierCache
 from tiercache.core.policy import Policy
-from tiercache.engine.fill import no_store, tag, ttl
+from tiercache.core.values import Codec
+from tiercache.engine.fill import Carrying, carry, no_store, tag, ttl
 from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import (
     CodecError,
     ConfigError,
+    DataError,
+    LoadRefused,
+    LoadTimeout,
     LostPartition,
     PurgeError,
     PurgeUnconfirmed,
@@ -23,8 +27,13 @@ from tiercache.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Carrying",
+    "Codec",
     "CodecError",
     "ConfigError",
+    "DataError",
+    "LoadRefused",
+    "LoadTimeout",
     "LostPartition",
     "Policy",
     "PurgeError",
@@ -37,6 +46,7 @@ __all__ = [
     "TierRejected",
     "TierUnavailable",
     "WriteError",
+    "carry",
     "no_store",
     "tag",
     "ttl",

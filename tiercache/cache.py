@@ -32,6 +32,7 @@ from tiercache.engine.ports import SharedStore
 from tiercache.engine.purging import Purge, PurgeReceipt, PurgeSettings, carry_out, purge_for
 from tiercache.errors import ConfigError, PurgeError
 from tiercache.explained import ExplainedASGI, ExplainedWSGI
+from tiercache.strategies import Strategies
 from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
 from tiercache.wsgi_fills import WSGIApp
@@ -43,7 +44,7 @@ _log = logging.getLogger("tiercache.config")
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-class TierCache:
+class TierCache(Strategies):
     """One cache: its tiers, the rules of its routes, and the apps around which it is put.
 
     A hit skips the app, and with it the app's own login checks, rate limits and dependencies. That is why requests
@@ -78,6 +79,7 @@ class TierCache:
         self._engine = make(self.settings, self.routes, memory, shared, size_of)
         self._lifecycle = Lifecycle(self._engine)
         self._announced = False
+        self._begin_stores()
 
     @classmethod
     def from_toml(

@@ -7,6 +7,9 @@
     ├── WriteError             a write that was not carried out as asked
     │   ├── QueueFull          the database is too far behind: the write was not taken
     │   └── LostPartition      another worker writes these by now: nothing was written
+    ├── DataError              a store of data was used in a way that cannot work, or a value could not be had
+    │   ├── LoadTimeout        the load takes longer than `fill_timeout`, and nothing stale stands in
+    │   └── LoadRefused        as many loads as `max_fills` allows are under way, and nothing stale stands in
     ├── TierError              a tier did not do what it was asked; never reaches a request
     │   ├── TierUnavailable    refused, cut off, out of time, or out of connections
     │   └── TierRejected       answered with an error: wrong password, no scripting, out of memory
@@ -59,6 +62,19 @@ class LostPartition(WriteError):
         super().__init__(message)
         self.fence = fence
         """The fencing token that the database has seen."""
+
+
+class DataError(TierCacheError):
+    """A store of data was used in a way that cannot work, or a value could not be had."""
+
+
+class LoadTimeout(DataError, TimeoutError):
+    """The load takes longer than its store's `fill_timeout`, and there is nothing stale to stand in. It goes on, and
+    what it brings is stored."""
+
+
+class LoadRefused(DataError):
+    """As many loads are under way as the store's `max_fills` allows, and there is nothing stale to stand in."""
 
 
 class TierError(TierCacheError):

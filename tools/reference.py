@@ -17,7 +17,9 @@ from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.decisions import REASONS
 from tiercache.core.kinds import DURATION, SIZE
 from tiercache.core.policy import Policy
+from tiercache.core.stores import OWN, SETTINGS
 from tiercache.core.validation import Setting
+from tiercache.engine.events import STORE_COUNTERS
 from tiercache.engine.troubles import LOGGERS, TROUBLES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -120,6 +122,61 @@ _CODES = """\
 
 An error keeps the app from starting, or a rule from storing anything. A warning is about what does nothing, or not
 what it says. A note may well be meant.
+"""
+
+_DATA = """\
+# Data
+
+`cache.aside`, `cache.read_through` and `cache.write_through` make stores of values by key, and `@cache.memoize` one
+around a function. [How to](../how-to/cache-data.md), and [why it can be relied on](../explanation/data.md).
+
+| method | of | |
+|---|---|---|
+| `get(key, default=None)` | aside | what the tiers have and is fresh, else `default` |
+| `get_or_load(key, load)` | aside | what the tiers have, else what `load(key)` gives |
+| `get_many(keys)` | aside | a dict of those that the tiers have |
+| `set(key, value, *, ttl=None, tags=())` | aside | puts the value in place of what any process has |
+| `get(key)` | read-through, write-through | what the tiers have, else what `load(key)` gives |
+| `get_many(keys)` | read-through, write-through | a dict of all, in order; raises the first error of a key |
+| `set(key, value, *, ttl=None, tags=())` | write-through | `write(key, value)`, then the ledger and the tiers |
+| `delete(key)` | all | invalidates the key; write-through calls `remove(key)` first |
+| `clear()` | all | invalidates every value of the store |
+
+Each has an async form: `aget`, `aget_or_load`, `aget_many`, `aset`, `adelete`, `aclear`. A sync method calls sync
+loaders, and an async one awaits async loaders; a store may be given both (`load=` and `aload=`), and then serves
+threads and tasks. On a running event loop a sync method answers what L1 has, and raises `DataError` for all else.
+
+`@cache.memoize(template)` gives the function back as it was, with `key(...)`, `invalidate(...)`, `ainvalidate(...)`,
+`clear()` and `aclear()` beside it.
+
+## Keys
+
+A key is a `str`, `int`, `bytes`, `bool`, `UUID`, `None`, `Decimal`, `float`, date, time or member of an `Enum`, or a
+tuple of these. What differs in kind is another key: `1`, `"1"` and `True` are three. Anything else raises
+`ConfigError`. The whole key holds the `app` and `version` of the cache, the name and `version` of the store, and the
+type of its values with their fields: a value of another type or version is a miss.
+
+## Settings
+
+Those of [a route](policy.md) that are not about HTTP, with the same meaning, and a few of their own. `ttl` is needed.
+"""
+
+_DATA_MORE = (
+    ("type", "Any", "the type of the values: whatever msgspec reads; by default what the loader is annotated to "
+     "return. Without a type, values are what JSON knows, and bytes"),
+    ("tags", "()", "templates with `{key}` (of `memoize`: with the fields of its template), or a function of the "
+     "key, or of key and value"),
+    ("invalidates", "()", "templates of tags that are purged with each `set` and `delete`"),
+    ("codec", "None", "an object with `name`, `encode(value)` and `decode(data)`, in place of msgspec"),
+    ("version", '""', "part of every key: another one where the same type means something else"),
+    ("uncertain", "()", "exceptions of `write` and `remove` after which the database may have changed all the same, "
+     "beside `TimeoutError` and `ConnectionError`"),
+)  # fmt: skip
+
+_COUNTERS = """\
+## Counters
+
+`cache.stats()["data"]` holds these, by store.
 """
 
 _CREDENTIALS = """\
@@ -229,6 +286,13 @@ def _usage(parser: argparse.ArgumentParser) -> str:
     return f"{parser.prog} [options]" + "".join(
         f" [{action.metavar}]" for action in parser._actions if not action.option_strings
     )
+def data_page() -> str:
+    rows = [row for row in Policy.settings() if row.name in SETTINGS and row.name not in ("tags", "invalidates")]
+    table = _table(("setting", "default", "meaning", "accepted"), map(_row, [*rows, *OWN.values()]))
+    counters = _table(("counter", "counts"), ([f"`{name}`", what] for name, what in STORE_COUNTERS.items()))
+    extra = ([f"`{name}`", f"`{default}`", meaning] for name, default, meaning in _DATA_MORE)
+    more = _table(("setting", "default", "meaning"), extra)
+    return f"{_MADE}\n\n{_DATA}\n{table}\n{more}\n{_COUNTERS}\n{counters}\n{_UNITS}"
 
 
 def pages() -> dict[str, str]:
@@ -239,6 +303,7 @@ def pages() -> dict[str, str]:
         "cache-status.md": status_page(),
         "logging.md": logging_page(),
         "cli.md": cli_page(),
+        "data.md": data_page(),
     }
 
 

@@ -39,6 +39,7 @@ EXPLICIT: dict[str, Any] = {
     "etag": "strong",
     "client_directives": True,
     "normalize": ["Accept-Encoding"],
+    "follow_data": False,
     "heuristic": 0.1,
 }
 PARSED: dict[str, Any] = {

@@ -39,7 +39,7 @@ def test_a_snapshot_is_plain_and_stands_still(stats: Stats) -> None:
     assert type(snapshot["bypassed"]) is dict
     assert set(snapshot) == {
         "hits_l1", "hits_l2", "collapsed", "misses", "stored", "not_modified", "stale", "purges", "purges_queued",
-        "bypassed", "refused", "swallowed",
+        "bypassed", "refused", "swallowed", "data",
     }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ PLANTS = {
         Ledger, "alive", "view.kills(tags, number)", f"view.kills(tags, number) if entry.mark >= 0 else {_HARD_ALONE}"
     ),
     "an isolated entry is judged from the end of its fill": _one(
-        Exchange, "admit", "began=take.fill.began", "began=engine.clock()", focus=mishaps.long_fill
+        Exchange, "admit", "began=take.began", "began=engine.clock()", focus=mishaps.long_fill
     ),
     "the queue is dropped on reconnect": _one(
         Engine,

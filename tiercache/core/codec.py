@@ -10,7 +10,7 @@ Layout, integers big-endian and unsigned:
     0       3      magic, b"\\xc1tc" (0xC1 is the one byte that msgpack never uses; it begins no JSON and no pickle)
     3       1      version of this layout
     4       4      CRC-32 of all that follows
-    8       1      kind: 1 a response, 2 a Vary marker; the others are reserved
+    8       1      kind: 1 a response, 2 a Vary marker, 3 a value of data; the others are reserved
     9       4      length of the meta part
     13      4      length of the body
     17             meta: a msgpack array, the fields of the struct in order, with an empty body
@@ -32,11 +32,13 @@ import msgspec
 from tiercache.core.fields import CONTROLS, NEVER_STORED, TOKEN
 from tiercache.core.keys import MAX_SELECTING
 from tiercache.core.messages import StoredResponse
+from tiercache.core.values import ABSENT, BYTES, ENCODED, StoredValue
 from tiercache.errors import CodecError
 
 VERSION = 1
 KIND_RESPONSE = 1
 KIND_VARY = 2
+KIND_VALUE = 3
 
 _MAGIC = b"\xc1tc"
 _PREFIX = Layout(">3sBI")
@@ -62,11 +64,12 @@ class VaryMarker(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """The nominated request fields, lower-case, in the order in which the variant's key was built."""
 
 
-Value = StoredResponse | VaryMarker
+Value = StoredResponse | VaryMarker | StoredValue
 
 _encode_meta = msgspec.msgpack.Encoder().encode
 _decode_response = msgspec.msgpack.Decoder(StoredResponse).decode
 _decode_vary = msgspec.msgpack.Decoder(VaryMarker).decode
+_decode_value = msgspec.msgpack.Decoder(StoredValue).decode
 
 
 def encode(value: Value) -> bytes:
@@ -80,6 +83,10 @@ def encode(value: Value) -> bytes:
         if isinstance(value, StoredResponse):
             _check_response(value)
             kind, body = KIND_RESPONSE, value.body
+            meta = _encode_meta(msgspec.structs.replace(value, body=b"") if body else value)
+        elif isinstance(value, StoredValue):
+            _check_value(value)
+            kind, body = KIND_VALUE, value.body
             meta = _encode_meta(msgspec.structs.replace(value, body=b"") if body else value)
         else:
             _check_names(value.names)
@@ -121,6 +128,8 @@ def decode(data: bytes, key: bytes | None = None) -> Value:
     meta = view[_START : _START + meta_length]
     if kind == KIND_RESPONSE:
         return _response(meta, data[_START + meta_length :], key)
+    if kind == KIND_VALUE:
+        return _value(meta, data[_START + meta_length :], key)
     if kind == KIND_VARY and not body_length:
         return _vary(meta, key)
     raise CodecError(f"kind {kind} with a body of {body_length} bytes")
@@ -131,14 +140,28 @@ def _response(meta: memoryview, body: bytes, key: bytes | None) -> StoredRespons
         response = _decode_response(meta)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise CodecError(f"not a response: {error}") from error
-    if key is not None and response.key != key:
-        raise CodecError("stored under another key")
-    if response.body:
-        raise CodecError("a body inside the meta part")
-    # Frozen for everybody who holds it; nobody but this function does yet, and a copy would cost as much as decoding.
-    msgspec.structs.force_setattr(response, "body", body)
+    _put_body(response, body, key)
     _check_response(response)
     return response
+
+
+def _value(meta: memoryview, body: bytes, key: bytes | None) -> StoredValue:
+    try:
+        value = _decode_value(meta)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        raise CodecError(f"not a value: {error}") from error
+    _put_body(value, body, key)
+    _check_value(value)
+    return value
+
+
+def _put_body(stored: StoredResponse | StoredValue, body: bytes, key: bytes | None) -> None:
+    if key is not None and stored.key != key:
+        raise CodecError("stored under another key")
+    if stored.body:
+        raise CodecError("a body inside the meta part")
+    # Frozen for everybody who holds it; nobody but this module does yet, and a copy would cost as much as decoding.
+    msgspec.structs.force_setattr(stored, "body", body)
 
 
 def _vary(meta: memoryview, key: bytes | None) -> VaryMarker:
@@ -158,14 +181,7 @@ def _check_response(response: StoredResponse) -> None:
     status = response.status
     if not 200 <= status <= 599 or status in (206, 304) or (status == 204 and response.body):
         raise CodecError(f"status {status}")
-    if not 0 <= response.number < 2**63:
-        raise CodecError(f"ledger number {response.number}")
-    created, fresh_until, keep_until = response.created, response.fresh_until, response.keep_until
-    # What is no number compares as false with everything, so that one chain refuses it too.
-    if not (-_MAX_TIME < created <= keep_until < _MAX_TIME and -_MAX_TIME < fresh_until <= keep_until):
-        raise CodecError(f"times out of order or reach: {created}, {fresh_until}, {keep_until}")
-    if not 0 <= response.cost < _MAX_TIME:
-        raise CodecError(f"a cost of {response.cost}")
+    _check_stamp(response)
     fields = response.fields
     if fields:
         names = [name for name, _ in fields]
@@ -184,6 +200,23 @@ def _check_response(response: StoredResponse) -> None:
         _check_names([name for name, _ in response.vary])
         _check_text(b"".join(value for _, value in response.vary if value))
     _check_text(response.reason + response.etag + response.last_modified)
+
+
+def _check_value(value: StoredValue) -> None:
+    _check_stamp(value)
+    if value.form not in (ABSENT, BYTES, ENCODED) or value.packed < 0 or (value.form == ABSENT and value.body):
+        raise CodecError(f"a value of form {value.form} with {len(value.body)} bytes, {value.packed} unpacked")
+
+
+def _check_stamp(stored: StoredResponse | StoredValue) -> None:
+    if not 0 <= stored.number < 2**63:
+        raise CodecError(f"ledger number {stored.number}")
+    created, fresh_until, keep_until = stored.created, stored.fresh_until, stored.keep_until
+    # What is no number compares as false with everything, so that one chain refuses it too.
+    if not (-_MAX_TIME < created <= keep_until < _MAX_TIME and -_MAX_TIME < fresh_until <= keep_until):
+        raise CodecError(f"times out of order or reach: {created}, {fresh_until}, {keep_until}")
+    if not 0 <= stored.cost < _MAX_TIME:
+        raise CodecError(f"a cost of {stored.cost}")
 
 
 def _check_names(names: tuple[bytes, ...] | list[bytes]) -> None:

@@ -48,6 +48,7 @@ REASONS = {
     "incomplete": "the body broke off, or its length is not what its head says",
     "extension": "the response is sent by other means than its body (a file by path, trailers)",
     "view": "the view said no_store()",
+    "data": "it was made with data that has been purged since, or whose history is lost",
     "behind": "this process may lack a purge that the rule's consistency asks it to know of, and cannot catch up",
     "isolated": "the shared tier cannot be reached: only this process's own fills answer, for isolated_ttl",
 }

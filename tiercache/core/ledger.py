@@ -158,6 +158,10 @@ class Ledger:
         view = self._view
         return stamp.epoch == view.epoch and stamp.number <= view.seq
 
+    def overtaken(self, tags: Iterable[str], since: int, but: Iterable[str] = ()) -> bool:
+        """Whether a purge of one of these tags, hard or soft, has come after this number; `but` those members."""
+        return self._view.overtaken(tags, since, frozenset(but))
+
     # Following the shared tier
 
     def heard(self, message: Message, now: float) -> bool:

@@ -38,6 +38,8 @@ class Request:
         "trusted",
     )
 
+    kind: type[Any]
+    """What is stored for it."""
     method: str
     """As sent; methods are case-sensitive (RFC 9110 §9.1)."""
     path: str
@@ -162,3 +164,6 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
             stale_if_error=0.0,
             may_stale=False,
         )
+
+
+Request.kind = StoredResponse

@@ -78,6 +78,7 @@ class Policy(Validated):
     etag: Literal["weak", "strong", False]
     client_directives: bool
     normalize: tuple[str, ...]
+    follow_data: bool
     heuristic: float | None
 
     attentive: bool

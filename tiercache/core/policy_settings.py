@@ -192,6 +192,13 @@ ROWS: Final = (
         early=True,
     ),
     Setting(
+        "follow_data",
+        FLAG,
+        True,
+        "Whether what is made with data of a store (`cache.aside`, `read_through`, `write_through`, `memoize`) is "
+        "purged with that data.",
+    ),
+    Setting(
         "heuristic",
         optional(FRACTION),
         None,
@@ -229,4 +236,5 @@ class PolicySettings(TypedDict, total=False):
     etag: Literal["weak", "strong", False]
     client_directives: bool
     normalize: Collection[str]
+    follow_data: bool
     heuristic: float | None

@@ -8,6 +8,7 @@ from tiercache.core.entries import Entry, Variants
 from tiercache.core.keys import MAX_SELECTING, Key, variant_key
 from tiercache.core.messages import Request, StoredResponse
 from tiercache.core.policy import Policy
+from tiercache.core.values import Body, Held, StoredValue, body_from
 
 if TYPE_CHECKING:
     from tiercache.engine.engine import Engine
@@ -53,6 +54,41 @@ def admit(
     if policy.l1:
         engine.memory.store(key, entry, engine.size_of(key, entry, encoded), entry.keep_until)
     return entry
+
+
+def admit_value(
+    engine: Engine,
+    request: Request,
+    stored: StoredValue,
+    body: Body | None = None,
+    *,
+    mark: int = -1,
+    began: float = 0.0,
+) -> Held:
+    """`admit` for a value of data. Without a `body` it comes from L2: `CodecError` if it is none of its store."""
+    rule = request.route
+    policy: Policy = rule.policy
+    if body is None:
+        body = body_from(stored.form, rule.unpacked(stored, engine.max_body(policy)), rule.codec)
+    entry = held(engine, request, stored, body, mark=mark, began=began)
+    if policy.l1:
+        engine.memory.store(request.key, entry, engine.size_of(request.key, entry), entry.keep_until)
+    return entry
+
+
+def held(engine: Engine, request: Request, stored: StoredValue, body: Body, *, mark: int, began: float) -> Held:
+    """A value as L1 would hold it."""
+    rule = request.route
+    return Held(
+        stored,
+        body,
+        rule.codec,
+        offset=engine.server_time.low if mark >= 0 else engine.server_time.high,
+        isolated_ttl=rule.policy.isolated_ttl,
+        mark=mark,
+        began=began,
+        early=rule.policy.early_refresh,
+    )
 
 
 def variants(engine: Engine, key: Key) -> Variants | None:

@@ -172,7 +172,7 @@ class Engine:
         if entry.checked != ledger.version and not ledger.alive(entry):
             return None
         # After the check, which outdates what was purged softly.
-        if now >= entry.soon and not self._still_fresh(request, entry):
+        if now >= entry.soon and not self.still_fresh(request, entry):
             return None
         if not trusted:
             if not self._isolated(request, entry):
@@ -199,7 +199,7 @@ class Engine:
             request.current = request.current or stamp is None or self.ledger.reached(stamp)
         return policy.consistency == BOUNDED or request.current or self.shared is None
 
-    def _still_fresh(self, request: Request, entry: Kept) -> bool:
+    def still_fresh(self, request: Request, entry: Kept) -> bool:
         """Whether an entry whose `soon` has come answers as if it had not. One request at a time is chosen to have it
         made anew."""
         now = request.now

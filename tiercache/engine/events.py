@@ -27,6 +27,41 @@ _LONGEST_READ = 4 * LONGEST_PROBLEM
 _http = logging.getLogger(HTTP)
 
 
+STORE_COUNTERS = {
+    "hits_l1": "values from the memory of this process",
+    "hits_l2": "values from Redis",
+    "collapsed": "values from a load that another caller in this process had begun",
+    "misses": "keys that neither tier had: each is loaded, or answered with the default where nothing loads",
+    "loads": "keys that a loader was called for, refreshes behind answers included",
+    "stale": "values that had expired, while they were loaded anew or in place of an error",
+    "stored": "values that were stored",
+    "failed": "loads that raised",
+    "writes": "changes by `set`, `delete` and `invalidate` that the database, if any, has taken",
+    "refused": "a dict: values that were not stored, by reason: `value` (its codec cannot take it), `none`, "
+    "`no-store`, `data` (as [for a response](cache-status.md#reasons)), `no-lifetime`, `too-large`",
+}
+"""What a store counts, for the reference."""
+
+
+class StoreStats:
+    """Counts of one store of data: see `STORE_COUNTERS`."""
+
+    def __init__(self) -> None:
+        self.hits_l1 = 0
+        self.hits_l2 = 0
+        self.collapsed = 0
+        self.misses = 0
+        self.loads = 0
+        self.stale = 0
+        self.stored = 0
+        self.failed = 0
+        self.writes = 0
+        self.refused: Counter[str] = Counter()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+
 class Stats:
     """Counts since the process began. `snapshot` gives them as a plain dict."""
 
@@ -47,17 +82,27 @@ class Stats:
         """Responses that were not stored, by reason."""
         self.swallowed: Counter[str] = Counter()
         """Failures that no request was allowed to notice, by kind."""
+        self.data: dict[str, StoreStats] = {}
+        """By store of data."""
+
+    def of_store(self, name: str) -> StoreStats:
+        """The counts of one store."""
+        return self.data.setdefault(name, StoreStats())
 
     def reset(self) -> None:
         """Count from nothing, in place: the faces hold on to the counters."""
         for name, value in vars(self).items():
             if isinstance(value, Counter):
                 value.clear()
+            elif isinstance(value, dict):
+                for counts in value.values():
+                    counts.__init__()
             else:
                 setattr(self, name, 0)
 
     def snapshot(self) -> dict[str, Any]:
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+        counts = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+        return {**counts, "data": {name: store.snapshot() for name, store in self.data.items()}}
 
 
 def one_line(problem: object, redact: Callable[[str], str] = redact) -> str:

@@ -178,6 +178,9 @@ class Exchange(Passage[Entry]):
         if any(name not in stored for name, _ in fields):
             # What is not stored of it is meant for this client alone, so that this is no answer for L0 to share.
             return None
+        if take.outdated:
+            # A CDN can do no better than come again.
+            return NO_STORE
         return engine.edge(fields, take.policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
 
     def _hide(self, stale: Entry, status: str) -> None:
@@ -221,7 +224,7 @@ class Exchange(Passage[Entry]):
     def admit(self, response: StoredResponse) -> Entry:
         engine, request, take = self.engine, self.request, self.take
         assert take is not None
-        entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.fill.began)
+        entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.began)
         self._over()
         tracing.note(tracing.STORED, self, response)
         engine.unshareable.discard(request.key)

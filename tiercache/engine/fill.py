@@ -6,9 +6,15 @@ thread pools that copy the context, and what they say is still heard after the r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Executor, Future
 from contextvars import ContextVar
-from typing import Any
+from functools import wraps
+from math import inf
+from typing import Any, ParamSpec, TypeVar
 
+from tiercache.core.entries import Kept
+from tiercache.core.ledger import Ledger
 from tiercache.core.policy import Policy, parse_duration
 from tiercache.core.records import Stamp
 from tiercache.errors import ConfigError
@@ -17,9 +23,23 @@ from tiercache.errors import ConfigError
 class Fill:
     """One call of the app, from the moment before it to the end of the body."""
 
-    __slots__ = ("began", "declared", "mark", "refusal", "stamp", "tags", "ttl")
+    __slots__ = (
+        "began",
+        "declared",
+        "followed",
+        "foreign",
+        "limit",
+        "mark",
+        "parent",
+        "refusal",
+        "since",
+        "stamp",
+        "subjects",
+        "tags",
+        "ttl",
+    )
 
-    def __init__(self, stamp: Stamp, mark: int, began: float) -> None:
+    def __init__(self, stamp: Stamp, mark: int, began: float, subjects: tuple[Hashable, ...] = ()) -> None:
         self.stamp = stamp
         """Read before the app was called: whatever is invalidated from here on kills what this fill makes."""
         self.mark = mark
@@ -29,6 +49,52 @@ class Fill:
         self.refusal: str | None = None
         self.ttl: float | None = None
         self.declared: Policy | None = None
+        self.subjects = subjects
+        """The keys that are being filled, where they are of data."""
+        self.parent: Fill | None = None
+        """The fill within which this one was begun."""
+        self.followed: set[str] = set()
+        """Tags of the data that it was made with, as the ledger names them."""
+        self.since = began
+        """From when on it may be served in isolation: as long as the data that it was made with, and no longer."""
+        self.limit = inf
+        """When the first stale value that it was made with stopped being fresh."""
+        self.foreign = False
+        """It was made with data that has been purged since, or whose history is lost."""
+
+    def follow(self, entry: Kept, ledger: Ledger, now: float) -> None:
+        """It is being made with this value: what invalidates the one invalidates the other.
+
+        The number of the fill stays. It was noted before the value was looked up, and the value is looked at here
+        against all that was known then, whatever version it was last checked at: a record that kills the value later
+        has a higher number than the fill, and kills what carries its tags.
+        """
+        if entry.epoch != self.stamp.epoch or not ledger.alive(entry):
+            self.foreign = True
+        self.followed.update(entry.tags)
+        self.since = min(self.since, max(entry.began, ledger.last_good_sync))
+        if now >= entry.fresh_until:
+            self.limit = min(self.limit, entry.fresh_until)
+
+    def within(self, subject: Hashable) -> bool:
+        """Whether this fill, or one around it, is of that key."""
+        return any(subject in fill.subjects for fill in self.line())
+
+    def line(self) -> Iterator[Fill]:
+        """This fill and those around it."""
+        fill: Fill | None = self
+        while fill is not None:
+            yield fill
+            fill = fill.parent
+
+    def merge(self, other: Fill) -> None:
+        """Take over what was said to another one, which stood for several."""
+        self.tags |= other.tags
+        self.followed |= other.followed
+        self.since, self.limit = min(self.since, other.since), min(self.limit, other.limit)
+        self.foreign |= other.foreign or (bool(other.followed) and other.stamp.epoch != self.stamp.epoch)
+        self.refusal = self.refusal or other.refusal
+        self.ttl = other.ttl if self.ttl is None else self.ttl
 
 
 _current: ContextVar[Fill | None] = ContextVar("tiercache_fill", default=None)
@@ -89,3 +155,38 @@ def ttl(duration: Any) -> None:
     fill = _current.get()
     if fill is not None:
         fill.ttl = seconds
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def carry(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as part of the response or value that is being made where this is called, in whatever thread it
+    runs: `pool.submit(tiercache.carry(work), 7)`. asyncio's tasks and `to_thread` need no such help; thread pools and
+    `run_in_executor` do.
+    """
+    fill = _current.get()
+
+    @wraps(function)
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _current.set(fill)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return carried
+
+
+class Carrying(Executor):
+    """An executor all of whose work is carried: `loop.run_in_executor(tiercache.Carrying(pool), work)`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return self._executor.submit(carry(fn), *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)

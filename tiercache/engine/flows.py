@@ -14,6 +14,7 @@ from tiercache.core.decisions import invalidated_by
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.records import Message, SyncPage, is_text
+from tiercache.core.values import StoredValue
 from tiercache.engine import admitting, session
 from tiercache.engine.effects import Effect, Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
 from tiercache.engine.flights import RELEASED
@@ -58,7 +59,7 @@ def fetch(engine: Engine, request: Request, deadline: float) -> Flow[Any]:
     except Exception as error:  # a fault of a client library is no reason for a request to fail
         engine.complaints.swallow("L2 read", f"{type(error).__name__}: {error}")
         return None
-    if not isinstance(found, StoredResponse):
+    if not isinstance(found, request.kind):
         return None
     try:
         return _admitted(engine, request, found, size)
@@ -99,18 +100,23 @@ def _note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> 
         engine.complaints.settle("L2 in trouble, left alone", "it answers again")
 
 
-def _admitted(engine: Engine, request: Request, found: StoredResponse, size: int) -> Any:
+def _admitted(engine: Engine, request: Request, found: Any, size: int) -> Any:
     if not engine.selects(found, request):
         return None
     known = engine.find(request)
     if known is not None and known.created >= found.created:
         # What is stale here is staler there: its writer has not been heard, or its write was lost.
         return known
-    entry = admitting.admit(engine, request, found, encoded=size)
+    if isinstance(found, StoredValue):
+        return _alive(engine, request, admitting.admit_value(engine, request, found))
+    return _alive(engine, request, admitting.admit(engine, request, found, encoded=size))
+
+
+def _alive(engine: Engine, request: Request, entry: Any) -> Any:
     return entry if engine.selectable(entry, request) else None
 
 
-def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[StoredResponse | VaryMarker | None, int]]:
+def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[Any, int]]:
     """What lies under a key, and its length in bytes."""
     assert engine.shared is not None
     whole = canonical(key)
@@ -118,19 +124,19 @@ def _read(engine: Engine, key: Key, deadline: float) -> Flow[tuple[StoredRespons
     return (None, 0) if data is None else (decode(data, whole), len(data))
 
 
-def keep(engine: Engine, request: Request, response: StoredResponse, deadline: float) -> Flow[bool]:
-    """Write a response to L2, and the marker of its URL where it varies; whether others find it there now."""
+def keep(engine: Engine, request: Request, stored: StoredResponse | StoredValue, deadline: float) -> Flow[bool]:
+    """Write what is stored to L2, and the marker of its URL where it varies; whether others find it there now."""
     store = engine.shared
     now = engine.clock()
     # Past trust its stamp would be checked against a history that may have moved on; nobody is served by the write.
     if store is None or now >= engine.ledger.trusted_until or not engine.breaker.allows(now):
         return False
-    ttl_ms = int((response.keep_until - engine.server_time.low - now) * 1000)
+    ttl_ms = int((stored.keep_until - engine.server_time.low - now) * 1000)
     if ttl_ms <= 0:
         return False
     try:
-        yield from guarded(engine, Keep(store, storage_name(response.key), encode(response), ttl_ms, deadline))
-        variants = admitting.variants(engine, request.key) if response.vary else None
+        yield from guarded(engine, Keep(store, storage_name(stored.key), encode(stored), ttl_ms, deadline))
+        variants = admitting.variants(engine, request.key) if stored.vary else None
         if variants is not None and not variants.shared:
             whole = canonical(request.key)
             marker = encode(VaryMarker(key=whole, names=variants.names))

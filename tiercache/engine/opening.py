@@ -27,18 +27,11 @@ def open_exchange(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     """Ask L2 and the fills under way. None: call the app."""
     engine, request = exchange.engine, exchange.request
     deadline = time.monotonic() + engine.settings.l2_budget
-    if engine.must_catch_up() and (yield from flows.catch_up(engine, deadline)):
-        entry = exchange.hit()
-        if entry is not None:
-            return Answer(entry, "l1")
+    known, entry = yield from attend(exchange, deadline)
+    if entry is not None:
+        return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
-    known = True
-    if request.route.policy.consistency != BOUNDED:
-        known = yield from consistency.reach(engine, request)
-        entry = exchange.hit() if known else None
-        if entry is not None:
-            return Answer(entry, "l1")
     answer: Answer[E] | None = None
     if known and request.early and (request.key in engine.unshareable or _alone(exchange)):
         entry = engine.find(request)
@@ -60,6 +53,19 @@ def open_exchange(exchange: Passage[E]) -> Flow[Answer[E] | None]:
         elif exchange.recording:
             answer = yield from _make_room(exchange)
     return answer
+
+
+def attend(exchange: Passage[E], deadline: float) -> Flow[tuple[bool, E | None]]:
+    """Learn what this process must know before the store may answer: whether it does, and what L1 answers then."""
+    engine, request = exchange.engine, exchange.request
+    if engine.must_catch_up() and (yield from flows.catch_up(engine, deadline)):
+        entry = exchange.hit()
+        if entry is not None:
+            return True, entry
+    if request.route.policy.consistency == BOUNDED:
+        return True, None
+    known = yield from consistency.reach(engine, request)
+    return known, exchange.hit() if known else None
 
 
 def _only_if_cached(exchange: Passage[E]) -> bool:
@@ -163,6 +169,9 @@ def _open_shared(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None
         if isinstance(outcome, Failure) and outcome.covers(exchange):
             exchange.recording = False
             return Answer(outcome.stale, "l1", collapsed=True)
+        if isinstance(outcome, Failure) and outcome.error is not None:
+            _share_error(exchange, outcome.error)
+            return None
     return None
 
 
@@ -189,6 +198,12 @@ def _too_slow(exchange: Passage[E], stale: E | None) -> Answer[E] | None:
         return Answer(stale, "slow")
     exchange.failure = "timeout"
     return None
+
+
+def _share_error(exchange: Passage[E], error: BaseException) -> None:
+    """What another's call of the app has raised, this one would have raised too."""
+    exchange.recording = False
+    exchange.failure, exchange.error = "error", error
 
 
 def _lead(exchange: Passage[E], flight: Flight | None, deadline: float, patience: float) -> Flow[Answer[E] | None]:
@@ -287,6 +302,9 @@ def _ask_behind(exchange: Passage[E]) -> Flow[Answer[E] | None]:
                 return Answer(outcome, "", forward_status=exchange.status_of(outcome), stored=True, forward=forward)
             if isinstance(outcome, Failure) and outcome.covers(exchange):
                 return Answer(outcome.stale, "stale-if-error", forward_status="")
+            if isinstance(outcome, Failure) and outcome.error is not None:
+                _share_error(exchange, outcome.error)
+                return None
             if outcome is not LATE:
                 return None
             if stale is not None and exchange.may_hide(stale):

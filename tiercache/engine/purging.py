@@ -163,6 +163,14 @@ def purge_for(routes: RouteTable, settings: PurgeSettings, where: str = "purge")
     )
 
 
+def unconfirmed(error: BaseException) -> PurgeUnconfirmed:
+    """What a caller is told whose purge the shared tier has not confirmed."""
+    return PurgeUnconfirmed(
+        "the shared tier has not confirmed the purge: it holds in this process, and is queued until that tier "
+        f"answers again ({error})"
+    )
+
+
 def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     """Invalidate in every process, and with `wait` stay until each has applied it or trusts nothing any more.
 
@@ -174,10 +182,7 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     deadline = time.monotonic() + engine.settings.purge_timeout
     messages, error = yield from flows.invalidate(engine, purge.members, purge.everything, deadline, ack=purge.wait)
     if error is not None:
-        raise PurgeUnconfirmed(
-            "the shared tier has not confirmed the purge: it holds in this process, and is queued until that tier "
-            f"answers again ({error})"
-        ) from error
+        raise unconfirmed(error) from error
     last = messages[-1]
     fleet = Fleet((), ())
     if purge.wait and engine.shared is not None:

@@ -6,6 +6,7 @@ It begins with the stamp and ends as a stored response, as one that freshens ano
 from __future__ import annotations
 
 import random
+from math import inf
 
 from tiercache.core import decisions
 from tiercache.core.admission import origins
@@ -90,6 +91,8 @@ class Recording:
             return "incomplete"
         if self.fill.refusal:
             return "view"
+        if self.fill.foreign and self.policy.follow_data:
+            return "data"
         status, reason = self._head
         body = b"".join(self._body)
         return self._response(
@@ -109,7 +112,10 @@ class Recording:
         verdict = self._judge(stale.status, (*fields, *[pair for pair in update if pair[0] == b"age"]))
         if verdict.refusal:
             return verdict.refusal
+        if self.fill.foreign and self.policy.follow_data:
+            return "data"
         self.fill.tags.update(tag[2:] for tag in stale.tags if tag.startswith("t:"))
+        self.fill.followed.update(tag for tag in stale.tags if tag.startswith("v:"))
         return self._response(verdict, stale.status, stale.reason, fields, stale.body)
 
     def _response(
@@ -120,6 +126,9 @@ class Recording:
         lifetime = verdict.lifetime if fill.ttl is None or verdict.validate_always else fill.ttl
         if self.policy.jitter and not verdict.app_decides and fill.ttl is None:
             lifetime *= 1 - self.policy.jitter * random.random()
+        if self.outdated:
+            # What was made with stale data is as stale.
+            lifetime = min(lifetime, max(0.0, fill.limit - self._generated))
         created = self._generated + engine.server_time.low
         key = request.key
         if verdict.vary:
@@ -149,6 +158,16 @@ class Recording:
             body=body,
         )
 
+    @property
+    def outdated(self) -> bool:
+        """Whether it has been made with data that was stale."""
+        return self.fill.limit < inf and self.policy.follow_data
+
+    @property
+    def began(self) -> float:
+        """From when on it may be served in isolation."""
+        return self.fill.since if self.policy.follow_data else self.fill.began
+
     def _tags(self, fields: Fields) -> tuple[str, ...]:
         request, route = self._request, self._request.route
         path = request.path
@@ -159,4 +178,6 @@ class Recording:
         if route.is_rule:
             implied.append("r:" + route.template)
         implied += group_tags(request.scheme(), request.host(), fields, b"cache-groups")
-        return (*dict.fromkeys("t:" + tag for tag in own), *implied)
+        if self.policy.follow_data:
+            implied += self.fill.followed
+        return tuple(dict.fromkeys([*["t:" + tag for tag in own], *implied]))

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 HTTP: Final = "tiercache.http"
+DATA: Final = "tiercache.data"
 L2: Final = "tiercache.l2"
 LEDGER: Final = "tiercache.ledger"
 DATABASE: Final = "tiercache.database"
@@ -16,6 +17,7 @@ EXPLAIN: Final = "tiercache.debug"
 LOGGERS: Final = MappingProxyType(
     {
         HTTP: "requests and responses: what an app did, and what a client was kept from noticing",
+        DATA: "stores of data: what loaders did, and which values could not be kept",
         L2: "values in the shared tier: reads, writes, leases, the circuit breaker",
         LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
         DATABASE: "changes in databases that cannot be told or read",
@@ -114,6 +116,17 @@ TROUBLES: Final = MappingProxyType(
         ),
         "response not stored": Trouble(HTTP, "an error that was kept from the client: report it"),
         "request not explained": Trouble(HTTP, "an error in what `debug` writes; the request went on: report it"),
+        "value not kept": Trouble(
+            DATA,
+            "the caller has its value, but neither tier does: what it says is wrong with it, most often `type=` or "
+            "`codec=` is missing, or a function for its tags raised",
+        ),
+        "loader failed, answered stale": Trouble(
+            DATA, "a loader raised, and a value within its `stale_if_error` was given in place of the error: mend it"
+        ),
+        "load behind": Trouble(
+            DATA, "a load behind an answer failed or could not start; what failed stands beside it"
+        ),
         "fill without its client": Trouble(
             HTTP, "a fill behind an answer failed; where it says so, the app raised: mend the app"
         ),

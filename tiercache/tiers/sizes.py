@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from tiercache.core.messages import StoredResponse
+from tiercache.core.values import Held
 from tiercache.tiers.nodes import Node
 
 _FLOAT = sys.getsizeof(1.5)
@@ -32,6 +33,8 @@ _PER_TEXT_FIELD = 2 * _TEXT + _PAIR
 _TEXT_RENDERED = 8 * _TEXT
 # What a hit adds to the fields of the app: the list with some room, and `Age`, `Cache-Status` and what L0 is told.
 _RENDERED = sys.getsizeof([]) + 4 * _SLOT + 2 * (2 * _BYTES + _PAIR + 32)
+# The numbers of the entry of a value, and the tuple of its tags.
+_PER_VALUE = 8 * _FLOAT + 2 * _INT + sys.getsizeof(()) + _TEXT
 # The numbers of an entry and of its response, and the tuples of tags and fields.
 _PER_RESPONSE = 8 * _FLOAT + 2 * _INT + 2 * sys.getsizeof(()) + _RENDERED
 
@@ -68,6 +71,9 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
     """
     if value is None:
         return _KEY_ALONE + _bytes_of(key)
+    if value.__class__ is Held:
+        tags = len(value.tags) * (_SLOT + _TEXT) + len("".join(value.tags))
+        return _PER_ITEM + _bytes_of(key) + sys.getsizeof(value) + _PER_VALUE + tags + value.size
     response = getattr(value, "response", None)
     if not isinstance(response, StoredResponse):
         return _PER_ITEM + _bytes_of(key) + _bytes_of(value)

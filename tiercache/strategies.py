@@ -1,0 +1,322 @@
+"""The strategies by which a cache keeps data: how each kind of store is made from what a user says."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from tiercache.core.stores import OWN, StoreRule, StoreSettings
+from tiercache.core.validation import qualified
+from tiercache.core.values import Codec, MsgspecCodec
+from tiercache.data import Aside, ReadThrough, WriteThrough
+from tiercache.data_store import Wiring
+from tiercache.engine.batching import Crowd, Ticks
+from tiercache.engine.behind import Behind
+from tiercache.engine.engine import Engine
+from tiercache.engine.lifecycle import Lifecycle
+from tiercache.engine.sources import Source
+from tiercache.errors import ConfigError
+from tiercache.memoize import Arguments, Memo, Memoized, MemoRule, memoized
+
+K = TypeVar("K")
+P = ParamSpec("P")
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives something to await, as far as can be told without calling it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or (
+        callable(function) and inspect.iscoroutinefunction(function.__call__)
+    )
+
+
+class Strategies:
+    """The stores of one cache."""
+
+    _engine: Engine
+    _lifecycle: Lifecycle
+
+    def _begin_stores(self) -> None:
+        self._wiring = Wiring(self._engine, self._lifecycle, Behind(self._engine))
+        self._names: set[str] = set()
+
+    # -- cache-aside -------------------------------------------------------------------------------------------------
+
+    @overload
+    def aside(self, name: str, *, type: type[V], **settings: Unpack[StoreSettings]) -> Aside[Any, V]: ...
+
+    @overload
+    def aside(self, name: str, *, type: Any = ..., **settings: Unpack[StoreSettings]) -> Aside[Any, Any]: ...
+
+    def aside(self, name: str, *, type: Any = Any, **settings: Unpack[StoreSettings]) -> Aside[Any, Any]:
+        """A store that the app looks into and fills: `get`, `get_or_load`, `set`, `delete`.
+
+        Args:
+            name: what its values and counters are called. One store of a cache has it; other processes give the same
+                name to the same data.
+            type: of the values; without, they are what JSON knows, and bytes.
+            settings: see the reference of data; `ttl` is needed.
+
+        Raises:
+            ConfigError: a setting that cannot work, or a name that another store has.
+        """
+        return Aside(self._wiring, self._source(name, type, settings))
+
+    # -- read-through ------------------------------------------------------------------------------------------------
+
+    @overload
+    def read_through(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], Awaitable[V]],
+        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> ReadThrough[K, V]: ...
+
+    @overload
+    def read_through(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], V],
+        aload: Callable[[K], Awaitable[V]] | None = None,
+        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
+        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> ReadThrough[K, V]: ...
+
+    @overload
+    def read_through(
+        self,
+        name: str,
+        *,
+        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> ReadThrough[K, V | None]: ...
+
+    @overload
+    def read_through(
+        self,
+        name: str,
+        *,
+        load_many: Callable[[Sequence[K]], Mapping[K, V]],
+        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> ReadThrough[K, V | None]: ...
+
+    def read_through(
+        self,
+        name: str,
+        *,
+        load: Any = None,
+        aload: Any = None,
+        load_many: Any = None,
+        aload_many: Any = None,
+        type: Any = Any,
+        **settings: Unpack[StoreSettings],
+    ) -> ReadThrough[Any, Any]:
+        """A store that has its loader: the app asks, `get`, `get_many`, and the store loads what it lacks.
+
+        Args:
+            name: as for `aside`.
+            load: gives the value of a key. Sync for `get`, async for `aget`.
+            aload: the async one, where `load` is sync, for a store that threads and tasks use.
+            load_many: gives a mapping for several keys; a key that is missing there has None. An exception as the
+                value of a key is that key's error.
+            aload_many: the async one, where `load_many` is sync.
+            type: of the values; without, the one that `load` is annotated to return.
+            settings: see the reference of data; `ttl` is needed.
+
+        Raises:
+            ConfigError: no loader, a setting that cannot work, or a name that another store has.
+        """
+        source = self._source(name, _returned(type, load, aload), settings)
+        self._loaders(source, load, aload, load_many, aload_many)
+        return ReadThrough(self._wiring, source)
+
+    # -- write-through -----------------------------------------------------------------------------------------------
+
+    @overload
+    def write_through(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], Awaitable[V]],
+        write: Callable[[K, V], Awaitable[object]],
+        remove: Callable[[K], Awaitable[object]] | None = None,
+        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> WriteThrough[K, V]: ...
+
+    @overload
+    def write_through(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], V],
+        write: Callable[[K, V], object],
+        remove: Callable[[K], object] | None = None,
+        aload: Callable[[K], Awaitable[V]] | None = None,
+        awrite: Callable[[K, V], Awaitable[object]] | None = None,
+        aremove: Callable[[K], Awaitable[object]] | None = None,
+        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
+        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[StoreSettings],
+    ) -> WriteThrough[K, V]: ...
+
+    def write_through(
+        self,
+        name: str,
+        *,
+        load: Any,
+        write: Any,
+        remove: Any = None,
+        aload: Any = None,
+        awrite: Any = None,
+        aremove: Any = None,
+        load_many: Any = None,
+        aload_many: Any = None,
+        type: Any = Any,
+        **settings: Unpack[StoreSettings],
+    ) -> WriteThrough[Any, Any]:
+        """`read_through` with writes: `set` calls `write(key, value)` and `delete` calls `remove(key)`, before the
+        ledger and the tiers learn of it. They return once the database has it: let them commit.
+
+        Raises:
+            ConfigError: as for `read_through`.
+        """
+        source = self._source(name, _returned(type, load, aload), settings)
+        self._loaders(source, load, aload, load_many, aload_many)
+        store: WriteThrough[Any, Any] = WriteThrough(self._wiring, source)
+        store._write, store._awrite = _pair(source.rule, "write", write, awrite)
+        store._remove, store._aremove = _pair(source.rule, "remove", remove, aremove)
+        return store
+
+    # -- what they share ---------------------------------------------------------------------------------------------
+
+    def memoize(
+        self, template: str, *, type: Any = Any, **settings: Unpack[StoreSettings]
+    ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
+        """Keep what a function returns, by those of its arguments that the template names: `"products:{id}"`. For sync
+        and async functions, and methods.
+
+        Args:
+            template: names what makes the key; an attribute may be named, `"{self.tenant}"`. It is also the name of
+                the store. What it does not name does not count.
+            type: of the values; without, the one that the function is annotated to return.
+            settings: as for `aside`. Templates of tags name what this template names.
+
+        Raises:
+            ConfigError: a template that is none or names no argument, or as for `aside`.
+        """
+
+        def decorate(function: Callable[P, R]) -> Memoized[P, R]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigError(f"memoize {template!r}", function, "a function that returns; this one yields")
+            arguments = Arguments(template, function)
+            rule = functools.partial(MemoRule, arguments.fields)
+            source = self._source(template, _returned(type, function), settings, rule)
+            memo = Memo(self._wiring, source)
+            kept: Memoized[P, R] = memoized(memo, source, arguments, function, is_async=is_async(function))
+            return kept
+
+        return decorate
+
+    def _source(
+        self, name: str, type_: Any, settings: StoreSettings, make: Callable[..., StoreRule] = StoreRule
+    ) -> Source:
+        given: dict[str, Any] = dict(settings)
+        where = f"store {name!r}"
+        own = {one: row.kind(qualified(where, one), given.pop(one, row.default)) for one, row in OWN.items()}
+        version, codec = given.pop("version", ""), given.pop("codec", None)
+        uncertain = tuple(given.pop("uncertain", ()))
+        if not isinstance(version, str | int):
+            raise ConfigError(f"{where}: version", version, "text or a number")
+        if codec is not None and (not isinstance(codec, Codec) or not codec.name):
+            raise ConfigError(f"{where}: codec", codec, "an object with name, encode(value) and decode(data)")
+        if not all(isinstance(one, builtins.type) and issubclass(one, Exception) for one in uncertain):
+            raise ConfigError(f"{where}: uncertain", uncertain, "classes of exceptions, e.g. [OperationalError]")
+        if name in self._names:
+            raise ConfigError("store", name, "a name that no store of this cache has yet")
+        rule = make(
+            name,
+            given,
+            codec=codec or _codec(where, type_),
+            version=version,
+            none_ttl=own["none_ttl"],
+            owner=self._engine.prefix,
+            packer=_packer(own["compress_above"]),
+            uncertain=uncertain,
+        )
+        self._names.add(name)
+        source = Source(rule, self._engine.stats.of_store(name))
+        source.max_batch = own["max_batch"]
+        return source
+
+    def _loaders(self, source: Source, load: Any, aload: Any, load_many: Any, aload_many: Any) -> None:
+        source.load, source.aload = _pair(source.rule, "load", load, aload)
+        source.load_many, source.aload_many = _pair(source.rule, "load_many", load_many, aload_many)
+        if not (source.load or source.aload or source.load_many or source.aload_many):
+            raise ConfigError(f"{source.rule.named}: load", None, "a function, as load, aload, load_many or aload_many")
+        source.crowd, source.ticks = Crowd(self._engine.flights), Ticks(self._wiring.behind.keep)
+
+
+
+
+def _pair(rule: StoreRule, name: str, function: Any, afunction: Any) -> tuple[Any, Any]:
+    """The sync and the async one of two functions as they were given."""
+    for setting, given in ((name, function), ("a" + name, afunction)):
+        if given is not None and not callable(given):
+            raise ConfigError(f"{rule.named}: {setting}", given, "a function")
+    if function is not None and is_async(function):
+        if afunction is not None:
+            raise ConfigError(f"{rule.named}: {name}", function, f"a sync function beside a{name}=…")
+        return None, function
+    return function, afunction
+
+
+def _returned(type_: Any, *loaders: Any) -> Any:
+    """The type of the values: as given, or as the first of the loaders is annotated to return."""
+    if type_ is not Any:
+        return type_
+    for loader in loaders:
+        if loader is not None:
+            try:
+                made = inspect.signature(loader, eval_str=True).return_annotation
+            except (TypeError, ValueError, NameError, AttributeError):
+                continue
+            if made is not inspect.Signature.empty:
+                return made
+    return Any
+
+
+def _codec(where: str, type_: Any) -> MsgspecCodec:
+    try:
+        return MsgspecCodec(type_)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: type", type_, error.accepted) from error.__cause__
+
+
+def _packer(above: int | None) -> Any:
+    if above is None:
+        return None
+    try:
+        from tiercache.tiers.zstd import Zstd
+    except ImportError as error:
+        accepted = "nothing without the extra: pip install 'tiercache[zstd]'"
+        raise ConfigError("compress_above", above, accepted) from error
+    return Zstd(above)
+
