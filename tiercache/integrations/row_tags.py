@@ -8,13 +8,14 @@ from typing import Any, Final
 from tiercache.cache import TierCache
 from tiercache.core.policy_kinds import placeholders, tag_template
 from tiercache.core.policy_settings import Duration
+from tiercache.core.records import is_text
 from tiercache.core.tag_templates import as_text
-from tiercache.engine.effects import Flow, adrive, drive
-from tiercache.engine.purging import PurgeReceipt, PurgeSettings, purge_for
+from tiercache.engine.effects import adrive, drive
+from tiercache.engine.purging import Purge, PurgeSettings, purge_for
 from tiercache.errors import ConfigError, PurgeUnconfirmed
 
 Names = str | Iterable[str]
-Function = Callable[[Any], Names]
+Function = Callable[[Any], Any]
 Templates = str | Function | Iterable[str | Function]
 """What a user gives for one class: templates, functions of an instance, or several of both."""
 
@@ -67,11 +68,14 @@ class RowTags:
         return tags
 
     def called(self, instance: Any) -> Tags:
-        """What the functions say of an instance."""
+        """What the functions say of an instance. Raises what they raise, and `ValueError` for what is no tag."""
         tags: Tags = set()
         for function in self.functions:
             said = function(instance)
-            tags.update((said,) if isinstance(said, str) else said)
+            for tag in (said,) if isinstance(said, str) else said:
+                if not isinstance(tag, str) or not tag or not is_text(tag):
+                    raise ValueError(f"{tag!r} is no tag")
+                tags.add(tag)
         return tags
 
 
@@ -89,34 +93,38 @@ class QuietPurger:
         self._engine = cache._engine
         self._cache = cache
         self._settings: PurgeSettings = {"soft": soft, "settle": settle}
+        if isinstance(unknown, Iterable) and not isinstance(unknown, str):
+            unknown = tuple(unknown)
         self._unknown: PurgeSettings = {"everything": True} if unknown is None else {"tags": unknown}
         purge_for(cache.routes, {**self._settings, **self._unknown}, where)
-        if unknown is not None and not isinstance(unknown, str):
-            self._unknown = {"tags": tuple(unknown)}
 
     def purge(self, tags: Tags) -> None:
         """Purge these. Never raises; at worst it waits for `purge_timeout`."""
         if tags:
-            try:
-                drive(self._flow(tags))
-            except Exception as error:
-                self._note(error)
+            self.carry_out(self._purges(tags))
+
+    def carry_out(self, purges: list[Purge]) -> None:
+        """The same for purges as they are."""
+        try:
+            drive(self._cache._carrying_out(purges))
+        except Exception as error:
+            self._note(error)
 
     async def apurge(self, tags: Tags) -> None:
         """`purge` for async code."""
         if tags:
             try:
-                await adrive(self._flow(tags))
+                await adrive(self._cache._carrying_out(self._purges(tags)))
             except Exception as error:
                 self._note(error)
 
-    def _flow(self, tags: Tags) -> Flow[PurgeReceipt]:
+    def _purges(self, tags: Tags) -> list[Purge]:
         named: set[str] = {tag for tag in tags if tag is not None}
         purges = [purge_for(self._cache.routes, {**self._settings, "tags": sorted(named)})] if named else []
         if UNKNOWN in tags:
             self.swallow("change of unknown rows", "purged what stands for them")
             purges.append(purge_for(self._cache.routes, {**self._settings, **self._unknown}))
-        return self._cache._carrying_out(purges)
+        return purges
 
     def _note(self, error: Exception) -> None:
         # One that is not confirmed has been counted and logged where it was queued.
