@@ -16,6 +16,8 @@ from benchmarks import figures, measure
 from benchmarks.cases import Comparison, Maker, asgi_hits, uncached, wsgi_hits
 from benchmarks.documents import machine_line
 from benchmarks.figures import Figure
+from benchmarks.growth import curves as growth_curves
+from benchmarks.growth.every import every
 from benchmarks.invalidation import FEW, Amounts
 from benchmarks.invalidation import figures as invalidation_figures
 from benchmarks.peers import in_process, under_wrk
@@ -24,6 +26,7 @@ from benchmarks.peers.standings import Standings
 from benchmarks.reads import l2_reads
 from benchmarks.report import comparison_rows, page_table, row, table
 from benchmarks.shared import l2_hits, redis_url
+from benchmarks.shared_together import hits_together
 
 Draw = Callable[[Path], None]
 
@@ -62,6 +65,7 @@ def _compare(runner: asyncio.Runner, resources: ExitStack, *, with_redis: bool) 
     if with_redis:
         url = resources.enter_context(redis_url())
         comparisons += l2_hits(runner, url, resources)
+        comparisons += hits_together(runner, url, resources)
         comparisons += l2_reads(runner, url, resources)
     return comparisons
 
@@ -128,13 +132,30 @@ def invalidation(options: argparse.Namespace) -> Outcome:
     return Outcome("invalidation", figures.markdown(costs), *_judged(costs), figures.rows(costs))
 
 
+def growth(options: argparse.Namespace) -> Outcome:
+    """What grows with entries, purged tags, rules and tags of an entry, and what does not."""
+    curves = []
+    for curve in every(options.quick, rounds=max(1, options.rounds // 5), batch_ms=options.batch_ms):
+        print(growth_curves.text(curve), flush=True)
+        curves.append(curve)
+
+    def draw(path: Path) -> None:
+        from benchmarks.growth import pictures
+
+        pictures.draw(curves, path)
+
+    rows = [curve.to_json() for curve in curves]
+    return Outcome("growth", growth_curves.page(curves), 0, 0, rows, {"performance-growth.png": draw})
+
+
 PARTS: Mapping[str, Callable[[argparse.Namespace], Outcome]] = {
     "requests": requests,
     "peers": peers,
     "wrk": wrk,
     "invalidation": invalidation,
+    "growth": growth,
 }
-WITHOUT_REDIS = ("requests", "peers", "wrk")
+WITHOUT_REDIS = ("requests", "peers", "wrk", "growth")
 LIBRARIES = (
     "tiercache", "cachetools", "http-sf", "msgspec", "redis", "hiredis", "starlette", "flask", "fastapi", "litestar",
     "django", "uvicorn", "uvloop", "httptools", "granian", "gunicorn",
