@@ -15,7 +15,7 @@ from benchmarks.apps import ASGIApp, Lifespan, constant_asgi
 from benchmarks.cases import MIDDLE, SMALL, Comparison, expect, named
 from benchmarks.drive import asgi_call, asgi_status
 from benchmarks.measure import Case, think
-from benchmarks.shared import HIT_L2, forget_l1, plain_redis, until_l2_answers, value_of_size
+from benchmarks.shared import HIT_L2, PATIENT, forget_l1, plain_redis, until_l2_answers, value_of_size
 from tiercache import TierCache
 
 AT_ONCE = 32
@@ -26,7 +26,7 @@ def hits_together(runner: asyncio.Runner, url: str, resources: ExitStack) -> Ite
     """Each of the hits is of a page of its own, so that no flight is shared."""
     plain, client, tag = plain_redis(runner, url, resources)
     for size in (SMALL, MIDDLE):
-        cache = TierCache(url, namespace=f"{tag}t{size}")
+        cache = TierCache(url, namespace=f"{tag}t{size}", **PATIENT)
         cache.route("/{page}", ttl="1h")
         app = cache.asgi(constant_asgi(size))
         resources.enter_context(Lifespan(runner, app))

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.shared import PATIENT
 from tiercache import TierCache
 
 Face = Literal["asgi", "wsgi"]
@@ -128,7 +129,7 @@ DATA: Sequence[Subject] = ()
 
 def tiercache_rule(place: Place) -> TierCache:
     """A cache with one rule, that keeps what it has in that place and in no other."""
-    cache = TierCache(place.url or None, namespace=f"peers-{os.getpid()}")
+    cache = TierCache(place.url or None, namespace=f"peers-{os.getpid()}", **PATIENT)
     place.closing.callback(cache.close)
     cache.route(PATH, ttl=TTL, tiers=["l2"] if place.url else ["l1"])
     return cache
