@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.measure import Case
+from benchmarks.measure import Case, ratio
 from benchmarks.tables import columns, markdown
 
 
@@ -25,8 +25,9 @@ class Curve:
 
 
 def of_cases(title: str, grows: str, over: Sequence[int], cases: Mapping[str, Sequence[Case]]) -> Curve:
-    """A curve of measured cases, in µs."""
-    return Curve(title, grows, "µs", over, {name: [case.median for case in found] for name, found in cases.items()})
+    """A curve of measured cases, in µs: the first point of each series, and the others by their ratios to it."""
+    series = {name: [found[0].median * ratio(case, found[0]) for case in found] for name, found in cases.items()}
+    return Curve(title, grows, "µs", over, series)
 
 
 def _header(curve: Curve) -> tuple[str, ...]:

@@ -21,7 +21,11 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         for name, figures in curve.series.items():
             pane.plot(curve.over, figures, "o-", markersize=3, linewidth=1.2, label=name)
         # From none on: what has to be seen is whether anything grows.
-        pane.set_xscale("symlog" if 0 in curve.over else "log", **({"linthresh": 1_000} if 0 in curve.over else {}))
+        if 0 in curve.over:
+            # What lies below the first number that is not none is drawn as wide as a decade.
+            pane.set_xscale("symlog", linthresh=min(filter(None, curve.over)), linscale=1)
+        else:
+            pane.set_xscale("log")
         pane.set_ylim(0, 1.25 * max(max(figures) for figures in curve.series.values()))
         pane.set(xlabel=curve.grows, ylabel=curve.unit)
         pane.set_title(curve.title, fontsize=9, loc="left")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 from benchmarks import measure
@@ -13,6 +12,8 @@ from benchmarks.drive import Answer, asgi_answer, asgi_call, wsgi_answer, wsgi_c
 from benchmarks.measure import Case, timed, timed_async, timed_singly, timed_singly_async
 from benchmarks.peers.standings import Standing, Standings
 from benchmarks.peers.subjects import ASGI, MEMORY, PATH, WSGI, NotMeasured, Place, Subject, judge_answers, settle
+
+Ask = Callable[[], bytes]
 
 
 def standings(url: str | None, *, rounds: int, batch_ms: float) -> Iterator[Standings]:
@@ -27,22 +28,29 @@ def standings(url: str | None, *, rounds: int, batch_ms: float) -> Iterator[Stan
 def _run(title: str, subjects: Iterable[Subject], store: str, rounds: int, batch_ms: float) -> Standings:
     found = Standings(title, "µs")
     cases: dict[Subject, Case] = {}
+    asks: dict[Subject, Ask] = {}
     with ExitStack() as resources:
         runner = resources.enter_context(asyncio.Runner())
         for subject in subjects:
             try:
-                cases[subject] = _case(subject, store, runner, resources)
+                cases[subject], asks[subject] = _case(subject, store, runner, resources)
             except NotMeasured as error:
                 found.lines.append(Standing(subject, note=str(error), version=subject.version))
         measure.run(list(cases.values()), rounds=rounds, batch_ms=batch_ms)
-    for subject, case in cases.items():
-        found.lines.append(Standing(subject, case.samples, version=subject.version))
+        for subject, case in cases.items():
+            found.lines.append(_standing(subject, case, asks[subject], subject.remark if store == MEMORY else ""))
     return found
 
 
-def _case(subject: Subject, store: str, runner: asyncio.Runner, resources: ExitStack) -> Case:
-    if store == MEMORY and not subject.memory:
-        raise NotMeasured(subject.without_memory)
+def _standing(subject: Subject, case: Case, ask: Ask, remark: str) -> Standing:
+    try:
+        judge_answers(subject, ask)  # as before the run
+    except NotMeasured as error:
+        return Standing(subject, note=str(error), version=subject.version)
+    return Standing(subject, case.samples, remark, subject.version)
+
+
+def _case(subject: Subject, store: str, runner: asyncio.Runner, resources: ExitStack) -> tuple[Case, Ask]:
     app = subject.app(Place(store, resources))
     if subject.face == "wsgi":
         call = wsgi_call(app, "GET", PATH)
@@ -64,7 +72,7 @@ def _case(subject: Subject, store: str, runner: asyncio.Runner, resources: ExitS
 
         batch = timed_async(runner, acall) if store == MEMORY else timed_singly_async(runner, acall, _nothing)
     settle(subject, ask)
-    return Case(subject.name, batch, functools.partial(judge_answers, subject, ask))
+    return Case(subject.name, batch, _nothing), ask
 
 
 def _with_a_client(app: ASGIApp) -> ASGIApp:

@@ -50,7 +50,8 @@ SERVERS = (
     Server("uvicorn", "asgi", "uvicorn", _uvicorn),
     Server("granian, ASGI", "asgi", "granian", _granian("--interface", "asgi")),
     Server("granian, WSGI", "wsgi", "granian", _granian("--interface", "wsgi", "--blocking-threads", str(THREADS))),
-    Server("gunicorn, sync", "wsgi", "gunicorn", _gunicorn("--worker-class", "sync")),
+    # With more than one thread gunicorn makes a gthread worker of it.
+    Server("gunicorn, sync", "wsgi", "gunicorn", _gunicorn("--worker-class", "sync", "--threads", "1")),
     Server("gunicorn, gthread", "wsgi", "gunicorn", _gunicorn("--threads", str(THREADS))),
 )
 

@@ -56,11 +56,8 @@ class Subject:
     make: str
     distribution: str = ""
     """What has to be installed, and whose version is shown."""
-    memory: str = "its own"
-    """What it keeps in the process; empty: it has no such store, for the reason in `without_memory`."""
-    without_memory: str = ""
-    redis: bool = True
-    """Whether it has a store in Redis."""
+    remark: str = ""
+    """What a reader has to know of its store in memory."""
     listens: bool = False
     """Whether it waits for its client to go away while it makes an answer."""
 
@@ -111,7 +108,7 @@ ASGI = (
     Subject("Litestar, response cache", "asgi", "peer", "litestar_cached", "litestar"),
     Subject("cashews, in Starlette", "asgi", "peer", "cashews", "cashews"),
     Subject("fastapi-cache2", "asgi", "peer", "fastapi_cache", "fastapi-cache2"),
-    Subject("hishel", "asgi", "peer", "hishel", "hishel", memory="SQLite in memory"),
+    Subject("hishel", "asgi", "peer", "hishel", "hishel", remark="in SQLite, in memory"),
     Subject("Django, cache middleware (ASGI)", "asgi", "peer", "django_cached", "django", listens=True),
 )
 WSGI = (

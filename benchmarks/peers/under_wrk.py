@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import http.client
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -43,12 +44,31 @@ class _Running:
     turns: list[Turn] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     """Microseconds of the processor for each answer, by turns."""
+    failed: str = ""
+    """Why it is asked no longer."""
 
     def turn(self, wrk: Wrk, seconds: int, core: int | None) -> None:
-        before = self._spent()
-        turn = wrk.turn(self.worker.port, PATH, seconds, core)
+        if self.failed:
+            return
+        try:
+            before = self._spent()
+            turn = wrk.turn(self.worker.port, PATH, seconds, core)
+            after = self._spent()
+        except (ValueError, psutil.Error, subprocess.SubprocessError):
+            self.failed = f"ended under load: {self.worker.said().splitlines()[-1]}"
+            return
+        if not turn.answers:
+            self.failed = f"answered nothing in a turn; wrk: {turn.errors}"
+            return
         self.turns.append(turn)
-        self.cpu.append((self._spent() - before) * 1e6 / max(1, turn.answers))
+        self.cpu.append((after - before) * 1e6 / turn.answers)
+
+    def judge(self) -> None:
+        """See that it still does what it is there for."""
+        try:
+            judge_answers(self.subject, functools.partial(_ask, self.worker))
+        except (NotMeasured, OSError) as error:
+            self.failed = self.failed or str(error)
 
     def _spent(self) -> float:
         """Seconds of the processor that the server has taken, all of its processes together."""
@@ -57,12 +77,15 @@ class _Running:
         return float(sum(one.user + one.system for one in times))
 
     def standing(self) -> Standing:
+        version = self.version or self.subject.version
+        if self.failed:
+            return Standing(self.subject, note=self.failed, version=version)
         errors = "; ".join(dict.fromkeys(turn.errors for turn in self.turns if turn.errors))
         return Standing(
             self.subject,
             [turn.rate for turn in self.turns],
-            f"wrk: {errors}" if errors else "",
-            self.version or self.subject.version,
+            f"wrk: {errors}" if errors else self.subject.remark,
+            version,
             statistics.median(self.cpu),
             statistics.median(turn.p50 for turn in self.turns),
             statistics.median(turn.p99 for turn in self.turns),
@@ -91,7 +114,7 @@ def standings(
                 for one in running if number % 2 == 0 else reversed(running):
                     one.turn(wrk, seconds, cores.client)
             for one in running:
-                judge_answers(one.subject, functools.partial(_ask, one.worker))
+                one.judge()
         found.lines += [one.standing() for one in running]
         yield found
 
@@ -101,11 +124,8 @@ def _start(
 ) -> list[_Running]:
     started = []
     for subject in subjects:
-        if subject.memory:
-            command = functools.partial(_command, server, cores)
-            started.append(_Running(subject, processes.worker(subject.slug, command, {VARIABLE: subject.slug})))
-        else:
-            found.lines.append(Standing(subject, note=subject.without_memory))
+        command = functools.partial(_command, server, cores)
+        started.append(_Running(subject, processes.worker(subject.slug, command, {VARIABLE: subject.slug})))
     return [one for one in started if _answers(one, found)]
 
 
