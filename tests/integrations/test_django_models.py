@@ -27,7 +27,7 @@ settings.configure(
 )
 django.setup()
 
-from django.db import connections, models, transaction  # noqa: E402
+from django.db import connections, models, router, transaction  # noqa: E402
 from django.db.models import F  # noqa: E402
 from django.test import TestCase  # noqa: E402
 
@@ -235,6 +235,18 @@ def test_where_the_rows_cannot_be_told_what_stands_for_them_goes(
     watch(unknown="catalog")
     Product.objects.using(shop).update(price=1)
     assert told.take() == {"catalog"}
+
+
+def test_what_is_written_is_asked_where_it_is_written(
+    shop: str, told: Told, watch: Callable[..., OnCommit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "db_for_read", lambda *args, **hints: "a replica")
+    monkeypatch.setattr(router, "db_for_write", lambda *args, **hints: shop)
+    watch()
+    Product.objects.filter(id=1).update(price=3)
+    Product.objects.bulk_create([Product(id=20)])
+    Product(id=2, category_id=2).save()
+    assert told.take() == {"product:1", "category:1", "product:20", "product:2", "category:2"}
 
 
 def test_functions_say_what_they_like(shop: str, told: Told, watch: Callable[..., OnCommit]) -> None:

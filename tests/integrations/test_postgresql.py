@@ -351,6 +351,35 @@ def test_what_is_no_tag_purges_everything(database: Connection, listener: Databa
     assert told.take() == set()
 
 
+def test_rows_with_numbers_of_another_server_are_not_found_again_and_again(
+    database: Connection, listener: DatabaseListener, told: Told
+) -> None:
+    """As a backup that was restored into a new server brings them."""
+    database.execute("INSERT INTO tiercache.outbox (xid, tags) VALUES ('9000000000', '{old}')")
+    database.execute("DELETE FROM products WHERE id = 3")
+    look(listener)
+    assert told.take() == {"product:3", "category:1"}
+
+
+def test_processes_with_ledgers_of_their_own_each_hear_of_everything(database: Connection, postgres_url: str) -> None:
+    two = [Told(), Told()]
+    listeners = [DatabaseListener(told.cache, postgres_url) for told in two]
+    before = listeners[0]._name
+    two[0].cache._lifecycle.after_fork()  # as in the child of one that was made before the fork
+    assert listeners[0]._name != before
+    for one in listeners:
+        look(one)
+    database.execute("DELETE FROM products WHERE id = 3")
+    for one, told in zip(listeners, two, strict=True):
+        look(one)
+        assert told.take() == {"everything", "product:3", "category:1"}
+    with listeners[0]:
+        database.execute("DELETE FROM products WHERE id = 4")
+        eventually(lambda: "product:4" in two[0].take())
+    # One that ends in good order leaves nothing behind.
+    assert len(database.execute("SELECT FROM tiercache.positions").fetchall()) == 1
+
+
 STUCK = """
 import sys, time
 from tiercache import TierCache
@@ -460,6 +489,7 @@ def test_a_notification_wakes_it_and_a_look_now_and_then_does_without(
     assert not [thread for thread in threading.enumerate() if thread.name == "tiercache-database-listener"]
     watch(database, "products", TAGS, notify=False)
     with DatabaseListener(told.cache, lambda: psycopg.connect(postgres_url), poll="20ms"):
+        eventually(lambda: told.take() == {"everything"})
         database.execute("DELETE FROM products WHERE id = 4")
         eventually(lambda: told.take() == {"product:4", "category:1"})
 

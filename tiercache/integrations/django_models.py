@@ -219,6 +219,7 @@ class PurgingQuerySet(models.QuerySet):  # type: ignore[misc]
     """
 
     def update(self, **values: Any) -> int:
+        self._for_write = True  # else a router may send the question for the rows elsewhere
         watched = [(one, rule) for one in _watching if (rule := one.rule(self.model)) is not None]
         names = sorted(frozenset().union(*[rule.names for _, rule in watched]))
         before = _few(self.values("pk", *names)) if watched else None
@@ -233,6 +234,7 @@ class PurgingQuerySet(models.QuerySet):  # type: ignore[misc]
     update.alters_data = True  # type: ignore[attr-defined]
 
     def bulk_create(self, objs: Iterable[Any], *arguments: Any, **options: Any) -> Any:
+        self._for_write = True
         watched = [(one, rule) for one in _watching if (rule := one.rule(self.model)) is not None]
         with transaction.atomic(using=self.db, savepoint=False):
             made = super().bulk_create(objs, *arguments, **options)

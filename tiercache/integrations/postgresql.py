@@ -46,6 +46,14 @@ TENDING: Final = 60.0
 """Seconds between two times that the outbox is tidied."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between attempts to reach a database that is away."""
+# A server that is gone without a word is found out within seconds.
+_CONNECTING: Final[dict[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "tcp_user_timeout": 10_000,
+    "application_name": "tiercache",
+}
 _LOOK: Final = 0.25
 """Seconds until a listener that is told to stop sees it."""
 
@@ -64,9 +72,11 @@ SELECT pg_current_snapshot()::text, {_HISTORY}, snapshot::text,
 FROM (VALUES (1)) AS one LEFT JOIN {{schema}}.positions ON name = %(name)s
 """
 # All that is visible now and was not in that snapshot, by the index: what began after it, and what was under way.
+# Nothing of the future: numbers of another server, in rows that were restored, would be found again and again.
 _NEW: Final[LiteralString] = """\
 FROM {schema}.outbox
-WHERE xid >= pg_snapshot_xmax(%(seen)s) OR xid = ANY (ARRAY(SELECT pg_snapshot_xip(%(seen)s)))
+WHERE (xid >= pg_snapshot_xmax(%(seen)s) AND xid < pg_snapshot_xmax(pg_current_snapshot()))
+    OR xid = ANY (ARRAY(SELECT pg_snapshot_xip(%(seen)s)))
 """
 _KEEP: Final[LiteralString] = """\
 INSERT INTO {schema}.positions AS known (name, snapshot, history) VALUES (%(name)s, %(snapshot)s, %(history)s)
@@ -74,6 +84,7 @@ ON CONFLICT (name) DO UPDATE SET snapshot = excluded.snapshot, history = exclude
 WHERE known.history <> excluded.history OR pg_snapshot_xmax(known.snapshot) <= pg_snapshot_xmax(excluded.snapshot)
     OR pg_snapshot_xmax(known.snapshot) > pg_snapshot_xmax(pg_current_snapshot())
 """
+_FORGET: Final[LiteralString] = "DELETE FROM {schema}.positions WHERE name = %(name)s"
 _TIDY: Final[tuple[LiteralString, ...]] = (
     "DELETE FROM {schema}.positions WHERE at < now() - make_interval(secs => %(keep)s)",
     # What every namespace has purged.
@@ -142,13 +153,17 @@ class DatabaseListener:
         self._poll = float(above_zero(DURATION)(f"{where}: poll", poll))
         self._keep = float(above_zero(DURATION)(f"{where}: keep", keep))
         self._settle = None if settle is None else float(DURATION(f"{where}: settle", settle))
-        engine = cache._engine
-        self._complaints = engine.complaints
-        # Without a shared tier each process has its own ledger, and has to hear of everything itself.
-        self._name = cache.settings.namespace if engine.shared is not None else f"{engine.process_id}, on its own"
+        self._complaints = cache._engine.complaints
         self._tended = -TENDING
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def _name(self) -> str:
+        """Under which the position is kept."""
+        engine = self._cache._engine
+        # Without a shared tier each process has its own ledger, and has to hear of everything itself.
+        return self._cache.settings.namespace if engine.shared is not None else f"{engine.process_id}, on its own"
 
     def start(self) -> Self:
         """Begin to listen. Harmless if called twice."""
@@ -191,6 +206,8 @@ class DatabaseListener:
                             self._complaints.settle("database listener", "it listens again")
                         if not found:
                             self._wait(connection, stopping)
+                    if self._cache._engine.shared is None:
+                        connection.execute(self._sql(_FORGET), {"name": self._name})
             except PurgeUnconfirmed:
                 pass  # counted and logged where it was queued; it is read and purged again
             except Exception as error:  # a listener that dies leaves its namespace without purges for good
@@ -207,11 +224,7 @@ class DatabaseListener:
             return connection
         conninfo = re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", self._conninfo)
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
-        # A server that is gone without a word is found out within seconds.
-        bounds = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000}
-        bounds |= {"application_name": "tiercache"}  # type: ignore[dict-item]
-        more = {name: value for name, value in bounds.items() if name not in given}
-        return psycopg.connect(conninfo, autocommit=True, **more)  # type: ignore[arg-type]
+        return psycopg.connect(psycopg.conninfo.make_conninfo(conninfo, **{**_CONNECTING, **given}), autocommit=True)
 
     def _wait(self, connection: psycopg.Connection[Any], stopping: threading.Event) -> None:
         due = time.monotonic() + self._poll

@@ -250,7 +250,7 @@ class OnCommit:
         meant = self._meant(state)
         if meant is None:
             return None
-        if session.autoflush and state.execution_options.get("autoflush", True):
+        if state.bind_mapper is not None and session.autoflush and state.execution_options.get("autoflush", True):
             session.flush()  # as the statement itself would, before its rows are looked for
         session.connection(bind_arguments=state.bind_arguments)  # from here on there is a transaction
         mapper, rules = meant
