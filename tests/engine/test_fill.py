@@ -5,13 +5,16 @@ import contextvars
 import logging
 import threading
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pytest
 
 from tests.test_wsgi import app_with, serve
 from tiercache import ConfigError, TierCache, no_store, tag, ttl
+from tiercache.core.ledger import Ledger
 from tiercache.core.records import Stamp
+from tiercache.core.values import Held, MsgspecCodec, StoredValue, body_of
 from tiercache.engine.fill import Fill, current_fill, enter, leave
 
 
@@ -140,3 +143,108 @@ def test_the_reason_shows_in_the_debug_log_on_one_line(caplog: pytest.LogCapture
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
     assert lines == ["not stored: /p/\\n1: a price\\nfor one user"]
     assert cache.stats()["refused"] == {"view": 1}
+
+
+# -- what it is made with ----------------------------------------------------------------------------------------------
+
+
+def followed(ledger: Ledger, *, began: float = 50.0, fresh_until: float = 200.0, **more: Any) -> Any:
+    own: dict[str, Any] = {
+        "key": b"k", "epoch": "E", "number": 3, "tags": ("t:a", "v:s"), "created": 60.0, "fresh_until": fresh_until,
+        "keep_until": 400.0, "cost": 0.5,
+    }  # fmt: skip
+    stored = StoredValue(**(own | more))
+    entry = Held(stored, body_of(1, MsgspecCodec()), MsgspecCodec(), offset=0.0, isolated_ttl=9, mark=0, began=began)
+    ledger.alive(entry)
+    return entry
+
+
+def begun(ledger: Ledger, began: float = 100.0) -> Fill:
+    return Fill(ledger.stamp(), ledger.mark, began)
+
+
+def local(number: int = 3) -> Ledger:
+    ledger = Ledger(bound=1.0, epoch="E", shared=False)
+    for _ in range(number):
+        ledger.purge_locally(["h:t:other"], False, 0.0)
+    return ledger
+
+
+def test_it_takes_over_tags_and_keeps_its_own_number() -> None:
+    ledger = local(7)
+    fill = begun(ledger)
+    fill.follow(followed(ledger), ledger, 110.0)
+    assert fill.followed == {"t:a", "v:s"}
+    assert (fill.stamp.number, fill.foreign, fill.limit) == (7, False, inf)
+
+
+def test_it_lasts_in_isolation_no_longer_than_what_it_is_made_with() -> None:
+    ledger = local()
+    for began, synced, since in ((50.0, -inf, 50.0), (50.0, 80.0, 80.0), (50.0, 300.0, 100.0), (150.0, 80.0, 100.0)):
+        ledger.last_good_sync = synced
+        fill = begun(ledger)
+        fill.follow(followed(ledger, began=began), ledger, 110.0)
+        assert fill.since == since
+    fill = begun(ledger)
+    for began in (70.0, 60.0, 65.0):
+        ledger.last_good_sync = -inf
+        fill.follow(followed(ledger, began=began), ledger, 110.0)
+    assert fill.since == 60.0
+
+
+def test_what_is_stale_limits_it_and_what_is_fresh_does_not() -> None:
+    ledger = local()
+    fill = begun(ledger)
+    fill.follow(followed(ledger, fresh_until=111.0), ledger, 110.0)
+    assert fill.limit == inf
+    for fresh_until in (90.0, 80.0, 85.0):
+        fill.follow(followed(ledger, fresh_until=fresh_until), ledger, 110.0)
+    assert fill.limit == 80.0
+
+
+def test_what_is_of_another_history_or_dead_is_foreign() -> None:
+    ledger = local()
+    fill = begun(ledger)
+    fill.follow(followed(ledger, epoch="F"), ledger, 110.0)
+    assert fill.foreign
+    fill = begun(ledger)
+    value = followed(ledger)
+    ledger.purge_locally(["h:t:a"], False, 0.0)
+    fill.follow(value, ledger, 110.0)
+    assert fill.foreign
+
+
+def test_what_was_checked_at_an_old_version_is_looked_at_again() -> None:
+    """A purge whose number is known counts, even before the version tells of it: the fill has that number."""
+    ledger = local()
+    value = followed(ledger)
+    version = ledger.version
+    ledger.purge_locally(["h:t:a"], False, 0.0)
+    ledger.version = version
+    fill = begun(ledger)
+    assert value.checked == ledger.version
+    fill.follow(value, ledger, 110.0)
+    assert fill.foreign
+
+
+def test_a_fill_within_others_knows_the_keys_of_all() -> None:
+    ledger = local()
+    outer, inner = Fill(ledger.stamp(), 0, 1.0, (("a",), ("b",))), Fill(ledger.stamp(), 0, 1.0, (("c",),))
+    inner.parent = outer
+    assert all(inner.within(key) for key in (("a",), ("b",), ("c",)))
+    assert not outer.within(("c",))
+    assert not inner.within(("d",))
+
+
+def test_what_was_said_for_several_is_taken_over() -> None:
+    ledger = local()
+    one, batch = begun(ledger), begun(ledger, 90.0)
+    batch.follow(followed(ledger, fresh_until=80.0, began=10.0), ledger, 110.0)
+    batch.tags.add("x")
+    batch.ttl, batch.refusal = 5.0, "no"
+    one.merge(batch)
+    assert (one.tags, one.followed, one.ttl, one.refusal) == ({"x"}, {"t:a", "v:s"}, 5.0, "no")
+    assert (one.limit, one.since, one.foreign) == (80.0, 10.0, False)
+    other = Fill(Stamp("F", 9), 0, 100.0)
+    other.merge(batch)
+    assert other.foreign

@@ -296,7 +296,10 @@ def together(flows: Sequence[Flow[Outcome]], told: Told) -> Flow[None]:
 
 
 def _next(asking: Mapping[int, Effect]) -> tuple[list[int], Effect]:
-    """Who is answered next, and by what: those who wait for others last."""
+    """Who is answered next, and by what: first whatever may come before a read, last those who wait for others."""
+    chosen = [index for index, effect in asking.items() if not _stays(effect)][:_WIDEST]
+    if chosen:
+        return chosen, All([asking[index] for index in chosen])
     reads = [index for index, effect in asking.items() if effect.__class__ is Fetch][:_WIDEST]
     if reads:
         return reads, Reads([asking[index] for index in reads])  # type: ignore[misc]
@@ -306,8 +309,15 @@ def _next(asking: Mapping[int, Effect]) -> tuple[list[int], Effect]:
             loads.setdefault(effect.loading.source, []).append(index)
     for chosen in loads.values():
         return chosen, Loads([asking[index].loading for index in chosen])  # type: ignore[attr-defined]
-    chosen = [index for index, effect in asking.items() if effect.__class__ is not Wait] or list(asking)
-    return chosen[:_WIDEST], All([asking[index] for index in chosen[:_WIDEST]])
+    chosen = list(asking)[:_WIDEST]
+    return chosen, All([asking[index] for index in chosen])
+
+
+def _stays(effect: Effect) -> bool:
+    """Whether it is worth waiting for more of its kind, or others have to be answered before it."""
+    if isinstance(effect, Wait):
+        return effect.flight.outcome is None
+    return isinstance(effect, Fetch | LoadMany)
 
 
 class Ticks:
