@@ -101,8 +101,9 @@ class Bans:
         for length in self._stem_lengths:
             globs = stems.get(path[:length])
             if globs:
-                # A copy made in one step: a writer may add to them meanwhile.
-                for glob in tuple(globs.values()):
+                # A copy made in one step: a writer may add to them meanwhile. A tuple would not be on a free-threaded
+                # build, where only `list` locks the dict for its whole length.
+                for glob in list(globs.values()):
                     if glob.number > found and glob.covers(path):
                         found = glob.number
         prefixes = self._prefixes

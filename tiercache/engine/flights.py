@@ -56,6 +56,11 @@ class Flight:
             if wake in self._wakers:
                 self._wakers.remove(wake)
 
+    def follow(self) -> None:
+        """One more waits for it."""
+        with self._lock:
+            self.followers += 1
+
     def leave(self) -> None:
         """A follower has gone, with its answer or without: it no longer keeps the fill alive."""
         with self._lock:
@@ -126,8 +131,7 @@ class Flights:
             if flight is None:
                 flight = self._by_key[key] = Flight(self, key)
                 return flight, True
-            with flight._lock:
-                flight.followers += 1
+            flight.follow()
             return flight, False
 
     def __len__(self) -> int:

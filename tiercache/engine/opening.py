@@ -288,7 +288,7 @@ def _ask_behind(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     behind = exchange.hand_over()
     flight = behind.flight = behind.flight or engine.flights.join(behind)[0]
     # The client counts as one who waits, so that the fill goes on for its sake.
-    flight.followers += 1
+    flight.follow()
     began = time.monotonic()
     exchange.ask_behind(behind)
     soft = policy.serve_stale_after if stale is not None and exchange.may_hide(stale) else None
