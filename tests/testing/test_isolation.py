@@ -346,6 +346,20 @@ class TestRealRedis:
             caches.clock.advance("1h")
             assert_miss(plain(other).get("/p/1"))
 
+    def test_a_listener_that_runs_is_stopped_and_starts_again(self, redis_url: str) -> None:
+        cache = cached(redis_url)
+        client = plain(cache)
+        client.get("/p/1")
+        assert cache._lifecycle.running
+        with isolated():
+            assert not cache._lifecycle.running
+            assert_miss(client.get("/p/1"))
+            assert not cache._lifecycle.running
+        # What is in its Redis was out of reach, and is there again.
+        assert_hit(client.get("/p/1"), tier="l2")
+        assert cache._lifecycle.running
+        cache.close()
+
     def test_a_test_stops_it_itself(self, redis_url: str) -> None:
         with isolated(url=redis_url) as caches, pytest.raises(ConfigError), caches.unreachable():
             pass

@@ -171,6 +171,23 @@ def test_options(tmp_path: Path) -> None:
     assert passed(run(tmp_path, tests, TIERCACHE_DISABLED="1")) == 3
 
 
+def test_a_failure_shows_the_line_of_the_test(tmp_path: Path) -> None:
+    tests = """
+    from app import cache, get
+    from tiercache.testing import assert_hit
+
+    def test_response(tiercache_isolated):
+        assert_hit(get())
+
+    def test_purge(tiercache_isolated):
+        held = cache
+        tiercache_isolated.assert_purged(tags="a")
+    """
+    done = run(tmp_path, tests)
+    assert done.returncode == 1
+    assert re.findall(r"^(\S+\.py):\d+: AssertionError", done.stdout, re.MULTILINE) == ["test_it.py"] * 2, done.stdout
+
+
 def test_the_helpers_need_no_pytest(tmp_path: Path) -> None:
     code = """
     import sys

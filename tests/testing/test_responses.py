@@ -135,6 +135,25 @@ def test_a_message_says_what_was_asked_what_came_and_what_helps() -> None:
 
 
 @pytest.mark.parametrize(
+    ("make", "asked"),
+    [
+        (lambda: httpx.Response(200, headers={"Cache-Status": COOKIE}), ""),
+        (flask_response, "GET http://localhost/"),
+        (django_response, "GET /p/1"),
+        (lambda: {"cache-status": COOKIE}, ""),
+    ],
+    ids=["httpx, made by hand", "flask", "django", "dict"],
+)
+def test_a_message_says_what_was_asked_where_the_response_knows(make: Any, asked: str) -> None:
+    response = make()
+    if isinstance(response, HttpResponse):
+        response.request = {"REQUEST_METHOD": "GET", "PATH_INFO": "/p/1"}  # as its client does
+    with pytest.raises(AssertionError) as raised:
+        assert_miss(response)
+    assert (f"  request: {asked}" in str(raised.value)) is bool(asked)
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         (HIT_L1, "it was a hit"),

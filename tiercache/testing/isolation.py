@@ -127,6 +127,7 @@ class Isolation:
         A path in `urls` was purged too if a successful unsafe request has invalidated it. Raises `ConfigError` for
         what `purge` does not take.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test
         wanted, everything = self._wanted(named)
         lacking = missing(wanted, everything, self.purges)
         if lacking:
@@ -135,6 +136,7 @@ class Isolation:
 
     def assert_not_purged(self, **named: Unpack[PurgeSettings]) -> None:
         """Nothing of this was purged meanwhile; named as for `TierCache.purge`. Without a name: nothing at all."""
+        __tracebackhide__ = True
         if not named:
             if self.purges:
                 raise AssertionError(f"expected no purge; {listed(self.purges)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Any, cast
 
@@ -31,8 +32,8 @@ class RealRedis:
 
     def tier(self, settings: Settings, clock: Clock) -> SharedStore:
         """A shared tier for a cache with these settings; caches of one URL and namespace meet in it."""
-        # Two URLs may have the same namespace, and did not meet before.
-        place = secrets.token_hex(4) if settings.url is None else f"{hash(settings.url) & 0xFFFFFFFF:x}"
+        # Caches with two URLs and one namespace do not meet.
+        place = hashlib.sha256((settings.url or "").encode()).hexdigest()[:8]
         tier = RedisTier(self._url, f"{self._prefix}-{place}-{settings.namespace}", pool_size=settings.pool_size)
         self._tiers.append(tier)
         return cast("SharedStore", _Turned(tier, clock))

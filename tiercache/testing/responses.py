@@ -109,7 +109,11 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
+# pytest shows the line of the test, and not these.
+
+
 def _required(response: Any, wanted: str) -> Outcome:
+    __tracebackhide__ = True
     outcome = outcome_of(response)
     if outcome is None:
         raise AssertionError(_message(response, wanted, _NOTHING_SAID, None))
@@ -120,10 +124,9 @@ def _message(response: Any, wanted: str, seen: str, outcome: Outcome | None) -> 
     lines = [f"{wanted}, but {seen}"]
     said = outcome.said if outcome else ", ".join(_values(getattr(response, "headers", response)))
     lines.append(f"  Cache-Status: {said or '(none)'}")
-    request = getattr(response, "request", None)
-    method, url = getattr(request, "method", None), getattr(request, "url", None)
-    if method and url:
-        lines.append(f"  request: {method} {url}")
+    asked = _asked(response)
+    if asked:
+        lines.append(f"  request: {asked}")
     status = getattr(response, "status_code", None)
     if status is not None:
         lines.append(f"  status: {status}")
@@ -133,7 +136,20 @@ def _message(response: Any, wanted: str, seen: str, outcome: Outcome | None) -> 
     return "\n".join(lines)
 
 
+def _asked(response: Any) -> str:
+    """Method and URL of the request, where the response knows them."""
+    try:
+        request = response.request
+    except (AttributeError, RuntimeError):  # the latter is httpx, of a response that was made by hand
+        return ""
+    if isinstance(request, Mapping):  # Django: the environ
+        return f"{request.get('REQUEST_METHOD')} {request.get('PATH_INFO')}"
+    method, url = getattr(request, "method", None), getattr(request, "url", None)
+    return f"{method} {url}" if method and url else ""
+
+
 def _check(response: Any, wanted: str, outcome: Outcome, holds: bool) -> None:
+    __tracebackhide__ = True
     if not holds:
         raise AssertionError(_message(response, wanted, outcome.in_words, outcome))
 
@@ -153,6 +169,7 @@ def assert_hit(response: Any, *, tier: str | None = None, stale: bool | None = N
         tier: the one it came from, `"l1"` or `"l2"`; `"isolated"` for L1 while the shared tier is away; None: any.
         stale: whether it had expired; None: either.
     """
+    __tracebackhide__ = True
     if tier not in (None, "l1", "l2", "isolated"):
         raise ValueError(f"tier={tier!r}: accepted are 'l1', 'l2', 'isolated' and None")
     kind = "" if stale is None else " stale" if stale else " fresh"
@@ -170,6 +187,7 @@ def assert_miss(response: Any, *, reason: str | None = None, stored: bool | None
         reason: why the response was not stored, e.g. `"set-cookie"`; None: any, or none. Implies `stored=False`.
         stored: whether it was; None: either.
     """
+    __tracebackhide__ = True
     _known(reason)
     if reason is not None and stored:
         raise ValueError(f"reason={reason!r}, stored=True: a response that is stored has no reason why it is not")
@@ -193,6 +211,7 @@ def assert_bypass(response: Any, *, reason: str | None = None) -> None:
         response: as for `outcome_of`.
         reason: e.g. `"cookie"`; None: any.
     """
+    __tracebackhide__ = True
     _known(reason)
     wanted = "expected that the store takes no part" + (f" because of {reason!r}" if reason else "")
     outcome = _required(response, wanted)
