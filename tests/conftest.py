@@ -82,6 +82,20 @@ def shared_redis(redis_binary: Binary) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def one_redis() -> Iterator[RedisServer]:
+    """One server of one version, for what does not depend on it, with whatever other tests have left there."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(one_redis: RedisServer) -> str:
+    """Where it is, empty."""
+    assert one_redis.ask("FLUSHALL") == "+OK"
+    return one_redis.url
+
+
 @pytest.fixture
 def redis_server(shared_redis: RedisServer) -> RedisServer:
     """An empty server. Not to be stopped, paused or configured: `new_redis` is for that."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,12 +210,6 @@ cache = TierCache.from_toml(sys.argv[1], url=sys.argv[2])
 print(cache.emit("product.updated", id=7, list="new").number)
 cache.close()
 """
-
-
-@pytest.fixture
-def one_redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 def test_a_script_that_knows_the_file_alone_reaches_the_app(tmp_path: Path, one_redis: RedisServer) -> None:

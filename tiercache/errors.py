@@ -6,7 +6,8 @@
     │   └── PurgeUnconfirmed   applied in this process and queued, but the shared tier has not confirmed it
     ├── WriteError             a write that was not carried out as asked
     │   ├── QueueFull          the database is too far behind: the write was not taken
-    │   └── LostPartition      another worker writes these by now: nothing was written
+    │   ├── LostPartition      another worker writes these by now: nothing was written
+    │   └── SessionUnavailable what a request has changed of its session could not be saved
     ├── DataError              a store of data was used in a way that cannot work, or a value could not be had
     │   ├── LoadTimeout        the load takes longer than `fill_timeout`, and nothing stale stands in
     │   └── LoadRefused        as many loads as `max_fills` allows are under way, and nothing stale stands in
@@ -62,6 +63,10 @@ class LostPartition(WriteError):
         super().__init__(message)
         self.fence = fence
         """The fencing token that the database has seen."""
+
+
+class SessionUnavailable(WriteError):
+    """The store of sessions did not answer, and what a request has changed of its session is not saved."""
 
 
 class DataError(TierCacheError):

@@ -10,7 +10,6 @@ from itertools import count
 
 import pytest
 
-from tests.servers import RedisServer
 from tiercache import TierCache
 from tiercache.core.write_queue import Job, Place, Write
 from tiercache.engine.writers import Worker, is_away
@@ -59,8 +58,8 @@ class Database:
 
 
 @pytest.fixture
-def cache(redis_server: RedisServer) -> Iterator[TierCache]:
-    cache = TierCache(redis_server.url, namespace="shop")
+def cache(redis_url: str) -> Iterator[TierCache]:
+    cache = TierCache(redis_url, namespace="shop")
     yield cache
     cache.close()
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.clock import Hands
 from tests.parity.faces import FACES, Face, Origin
-from tests.servers import RedisServer
 from tiercache import TierCache
 
 RULE: Mapping[str, Mapping[str, Any]] = {"/p/{id}": {"ttl": "10m", "tags": ["p:{id}"]}}
@@ -52,19 +51,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     world = World(request.param)
     yield world
     world.close()
-
-
-@pytest.fixture(scope="session")
-def one_redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def redis_url(one_redis: RedisServer) -> str:
-    """An empty server."""
-    assert one_redis.ask("FLUSHALL") == "+OK"
-    return one_redis.url
 
 
 class Pair:

@@ -13,7 +13,6 @@ import pytest
 import redis
 
 from tests.clock import Hands
-from tests.servers import RedisServer
 from tests.testing.apps import CLIENTS, TEMPLATE, plain
 from tiercache import ConfigError, PurgeUnconfirmed, TierCache
 from tiercache.errors import TierUnavailable
@@ -369,18 +368,6 @@ class TestRealRedis:
         with pytest.raises(ConfigError, match="isolated: url") as raised:
             isolated(url=url)
         assert "localhost" not in str(raised.value)
-
-
-@pytest.fixture
-def redis_url(one_redis: RedisServer) -> str:
-    assert one_redis.ask("FLUSHALL") == "+OK"
-    return one_redis.url
-
-
-@pytest.fixture(scope="module")
-def one_redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 def test_a_block_is_begun_once() -> None:

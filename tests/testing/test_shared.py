@@ -80,12 +80,6 @@ def both(one_redis: RedisServer) -> Iterator[Both]:
     both.close()
 
 
-@pytest.fixture(scope="module")
-def one_redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_the_ledger(both: Both, seed: int) -> None:
     rng = random.Random(seed)

@@ -107,6 +107,12 @@ TROUBLES: Final = MappingProxyType(
             "the database, or the function that writes, refused a write; after some attempts it is kept aside",
         ),
         "write-behind worker": Trouble(WRITES, "an error that was kept from a worker: report it"),
+        "session not read": Trouble(
+            L2, "the store of sessions did not answer; the request went on with an empty session that is not saved"
+        ),
+        "session not saved": Trouble(
+            L2, "the store of sessions did not answer; the request failed, since its changes would have been lost"
+        ),
         "app failed, answered stale": Trouble(
             HTTP,
             "the app raised, and a response within its `stale_if_error` went out in place of the error: mend the app",

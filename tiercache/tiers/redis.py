@@ -25,6 +25,7 @@ from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pipelines import rounds
 from tiercache.tiers.redis_queue import QueueCommands
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, LedgerScripts
+from tiercache.tiers.redis_sessions import SessionCommands
 from tiercache.tiers.redis_topology import Ask
 from tiercache.tiers.redis_urls import parse_url
 from tiercache.tiers.redis_wire import Wire
@@ -49,7 +50,7 @@ def _check_number(setting: str, value: object, kinds: type | tuple[type, ...], a
         raise ConfigError(setting, value, accepted)
 
 
-class RedisTier(LeaseCommands, QueueCommands):
+class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
     """Redis or Valkey by URL: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://` (see
     `redis_urls`). Connects when first used.
 

@@ -1,0 +1,181 @@
+"""Sessions of users as plain values: what the store keeps of one, and what a request has changed of it.
+
+Every top-level key is stored by itself. Of two requests of one session at the same time, each changes only the keys
+that it has changed; where both have changed the same key, the later one stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+Encode = Callable[[Any], bytes]
+Decode = Callable[[bytes], Any]
+
+
+class StoredSession(NamedTuple):
+    """What the store has of one session."""
+
+    fields: Mapping[str, bytes]
+    token: str
+    """Random, another one after each change."""
+    tags: tuple[str, ...] = ()
+    moved: bool = False
+    """It goes on under another id, since somebody has logged in: what is still under way under this one is empty, and
+    is not saved."""
+
+
+class SessionChanges(NamedTuple):
+    """What a request has changed, as the store takes it."""
+
+    written: Mapping[str, bytes]
+    removed: tuple[str, ...]
+    tags: tuple[str, ...]
+    """All of them, or none where they are as before."""
+
+    def __bool__(self) -> bool:
+        return bool(self.written or self.removed or self.tags)
+
+
+class UserSession(MutableMapping[str, Any]):
+    """The session of one request: a mapping of text to plain values, read from the store when it is first looked at.
+
+    A value that is changed in place (`session["cart"].append(7)`) is noticed when the session is saved. `new` tells
+    whether there is nothing in the store; `accessed`, whether it was looked at or changed, and so decided the response.
+    """
+
+    def __init__(self, load: Callable[[], StoredSession | None], encode: Encode, decode: Decode) -> None:
+        self._load: Callable[[], StoredSession | None] | None = load
+        self._encode = encode
+        self._decode = decode
+        self._stored: Mapping[str, bytes] = {}
+        self._values: dict[str, Any] = {}
+        self._gone: set[str] = set()
+        self._tags: tuple[str, ...] = ()
+        self._tagged: tuple[str, ...] = ()
+        self.new = True
+        self.accessed = False
+        self.moved = False
+        """Whether it goes on under another id."""
+        self.unavailable: Exception | None = None
+        """Why the store could not be asked: the session seems empty, and cannot be saved."""
+        self.rotated = False
+        """Whether it is to go on under another id."""
+        self.permanent = False
+        """Whether its cookie is to outlive the browser's own session."""
+
+    def fetch(self) -> None:
+        """Look into the store, if that has not been done."""
+        load, self._load = self._load, None
+        if load is None:
+            return
+        try:
+            stored = load()
+        except Exception as error:
+            self.failed(error)
+        else:
+            self.arrived(stored)
+
+    def arrived(self, stored: StoredSession | None) -> None:
+        """This is what the store has."""
+        self._load = None
+        if stored is None:
+            return
+        self.moved = stored.moved
+        self.new = False
+        self._stored = stored.fields
+        self._tags = self._tagged = stored.tags
+
+    def failed(self, error: Exception) -> None:
+        """The store could not be asked."""
+        self._load = None
+        self.unavailable = error
+
+    @property
+    def pending(self) -> bool:
+        """Whether the store has not been asked yet."""
+        return self._load is not None
+
+    def _look(self) -> None:
+        self.accessed = True
+        if self._load is not None:
+            self.fetch()
+
+    def __getitem__(self, key: str) -> Any:
+        self._look()
+        if key not in self._values:
+            if key in self._gone:
+                raise KeyError(key)
+            self._values[key] = self._decode(self._stored[key])
+        return self._values[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"keys of a session are text, not {type(key).__name__}")
+        self._look()
+        self._values[key] = value
+        self._gone.discard(key)
+
+    def __delitem__(self, key: str) -> None:
+        self._look()
+        if key not in self:
+            raise KeyError(key)
+        self._values.pop(key, None)
+        if key in self._stored:
+            self._gone.add(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._look()
+        if key in self._values:
+            return True
+        return key in self._stored and key not in self._gone
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        kept = [key for key in self._stored if key not in self._gone]
+        return iter(dict.fromkeys([*kept, *self._values]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        # Never the values: they end up in logs.
+        return f"{type(self).__name__}({'new' if self.new else 'known'}, keys {sorted(self)})"
+
+    def rotate(self, *tags: str) -> None:
+        """Go on under another id, as has to be done whenever somebody logs in or gains rights, since the old id may be
+        known to an attacker. `tags` are added: revoking one ends every session that has it, as in
+        `session.rotate("user:7")`.
+        """
+        self.tag(*tags)
+        self.rotated = True
+
+    def tag(self, *tags: Any) -> None:
+        """Add tags (text) by which the session can be revoked."""
+        for name in tags:
+            if not isinstance(name, str) or not name or "\n" in name:
+                raise ValueError(f"{name!r} is no tag of a session: text without line breaks, such as 'user:7'")
+        self._look()
+        self._tags = tuple(dict.fromkeys((*self._tags, *tags)))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """By which it can be revoked."""
+        self._look()
+        return self._tags
+
+    def changes(self) -> SessionChanges:
+        """What is to be saved. Raises what the codec raises for a value that cannot be stored."""
+        written = {}
+        for key, value in self._values.items():
+            data = self._encode(value)
+            if self._stored.get(key) != data:
+                written[key] = data
+        tags = () if self._tags == self._tagged else self._tags
+        return SessionChanges(written, tuple(sorted(self._gone - self._values.keys())), tags)
+
+    def whole(self) -> SessionChanges:
+        """All of it, for another id."""
+        fields = {key: data for key, data in self._stored.items() if key not in self._gone}
+        fields.update({key: self._encode(value) for key, value in self._values.items()})
+        return SessionChanges(fields, (), self._tags)

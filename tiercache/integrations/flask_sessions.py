@@ -1,0 +1,86 @@
+"""Flask: sessions on the server. `FlaskSessions(app, sessions)`, and `flask.session` is one of `Sessions`.
+
+What `app.config` says of the cookie (`SESSION_COOKIE_NAME`, `_DOMAIN`, `_PATH`, `_SECURE`, `_SAMESITE`) is not asked:
+the settings of `Sessions` hold, which are safe by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Flask, Request, Response
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SessionInterface, SessionMixin
+
+from tiercache.core.user_sessions import UserSession
+from tiercache.engine.user_sessions import Named
+from tiercache.errors import ConfigError
+from tiercache.integrations.sessions import Sessions
+
+_serializer = TaggedJSONSerializer()
+_NAMED = "tiercache.session"
+"""In the environ of WSGI: what the cookie of this request said."""
+
+
+def _encode(value: Any) -> bytes:
+    # Flask's own, for what `flash` and extensions put there: tuples, bytes, markup, UUIDs, dates.
+    return _serializer.dumps(value).encode()
+
+
+def _decode(data: bytes) -> Any:
+    return _serializer.loads(data.decode())
+
+
+class FlaskSessions(SessionInterface):
+    """Keeps `flask.session` in the store of `Sessions`.
+
+    Args:
+        app: the app to begin with; None: `init_app` follows.
+        sessions: where they are kept.
+
+    Raises:
+        ConfigError: `sessions` is none.
+    """
+
+    def __init__(self, app: Flask | None = None, sessions: Sessions | None = None) -> None:
+        if not isinstance(sessions, Sessions):
+            raise ConfigError("FlaskSessions: sessions", type(sessions), "a tiercache.integrations.sessions.Sessions")
+        self._sessions = sessions
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Use it in this app."""
+        app.session_interface = self
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """Redis is asked when the session is first looked at, if it is."""
+        named = self._sessions.named(request.cookies.get(self._sessions.settings.cookie))
+        request.environ[_NAMED] = named
+        # Flask asks for nothing but a mapping with these attributes.
+        return cast("SessionMixin", self._sessions.open(named, _encode, _decode))
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Store what has changed, and tell the client where its cookie changes."""
+        from flask import request
+
+        held = cast("UserSession", session)
+        if held.accessed:
+            response.vary.add("Cookie")
+        named: Named | None = request.environ.get(_NAMED)
+        told = self._sessions.save(held, named)
+        if told is None:
+            return
+        settings = self._sessions.settings
+        common: dict[str, Any] = {
+            "domain": settings.domain,
+            "path": settings.path,
+            "secure": settings.secure,
+            "samesite": settings.samesite,
+            "httponly": True,
+        }
+        if told.value is None:
+            response.delete_cookie(settings.cookie, **common)
+        else:
+            response.set_cookie(settings.cookie, told.value, max_age=told.max_age, **common)
+        response.vary.add("Cookie")

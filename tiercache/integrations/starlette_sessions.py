@@ -1,0 +1,90 @@
+"""Starlette and FastAPI: sessions on the server. `app.add_middleware(SessionsMiddleware, sessions=sessions)`.
+
+It stands where Starlette's own `SessionMiddleware` would, and `request.session` is one of `Sessions`: inside the cache
+(added before `TierCacheMiddleware`), so that what sets a cookie is seen there and not stored.
+"""
+
+from __future__ import annotations
+
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tiercache.errors import ConfigError
+from tiercache.integrations.sessions import Sessions, Told, decode, encode
+
+
+class SessionsMiddleware:
+    """Puts the session of a request into `scope["session"]`, and saves it when the response begins.
+
+    Redis is asked only where a request brings a cookie of ours. What a WebSocket changes is not saved, and neither is
+    what is changed after the response has begun.
+
+    Args:
+        app: the app inside, handed over by `add_middleware`.
+        sessions: where they are kept.
+
+    Raises:
+        ConfigError: `sessions` is none.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        if not isinstance(sessions, Sessions):
+            raise ConfigError(
+                "SessionsMiddleware: sessions", type(sessions), "a tiercache.integrations.sessions.Sessions"
+            )
+        self.app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        sessions = self._sessions
+        named = sessions.named(_cookie(scope, sessions.settings.cookie))
+        session = scope["session"] = await sessions.aopen(named, encode, decode)
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told = await sessions.asave(session, named)
+                headers = MutableHeaders(scope=message)
+                if session.accessed:
+                    headers.add_vary_header("Cookie")
+                if told is not None:
+                    headers.append("set-cookie", self._header(told))
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+    def _header(self, told: Told) -> str:
+        settings = self._sessions.settings
+        morsels: SimpleCookie = SimpleCookie()
+        morsels[settings.cookie] = told.value or ""
+        morsel: Any = morsels[settings.cookie]
+        morsel["path"], morsel["samesite"], morsel["httponly"] = settings.path, settings.samesite, True
+        if settings.secure:
+            morsel["secure"] = True
+        if settings.domain is not None:
+            morsel["domain"] = settings.domain
+        if told.value is None:
+            morsel["max-age"], morsel["expires"] = 0, "Thu, 01 Jan 1970 00:00:00 GMT"
+        elif told.max_age is not None:
+            morsel["max-age"] = told.max_age
+        return str(morsels.output(header="").strip())
+
+
+def _cookie(scope: Scope, name: str) -> str | None:
+    # RFC 9113 §8.2.3: HTTP/2 may split the field.
+    lines = [value for field, value in scope["headers"] if field == b"cookie"]
+    if not lines:
+        return None
+    try:
+        return cookie_parser(b"; ".join(lines).decode("latin-1")).get(name)
+    except CookieError:
+        return None

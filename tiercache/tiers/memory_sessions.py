@@ -1,0 +1,130 @@
+"""Sessions of users in the memory of one process, for development, tests and apps that run as one process.
+
+The same calls as the sessions of a Redis tier, without its promises: they end with the process, and no other one knows
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cachetools import TLRUCache
+
+from tiercache.core.user_sessions import SessionChanges, StoredSession
+
+MOST = 100_000
+"""Sessions that are kept; past it the one that was used longest ago goes."""
+
+
+class _Kept(NamedTuple):
+    stored: StoredSession
+    begun: float
+    until: float
+
+
+class MemorySessions:
+    """Safe to share between threads. Nothing waits, so that deadlines do not matter."""
+
+    def __init__(self, most: int = MOST, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._kept: TLRUCache[str, _Kept] = TLRUCache(most, lambda _key, kept, _now: kept.until, timer=timer)
+
+    def load_session(self, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None:
+        """What there is; it lives on for `idle` from now."""
+        with self._lock:
+            kept = self._kept.get(session)
+            if kept is None:
+                return None
+            if not kept.stored.moved:
+                self._keep(session, kept.stored, kept.begun, idle, absolute)
+            return kept.stored if session in self._kept else None
+
+    async def aload_session(self, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None:
+        """`load_session` for event loops."""
+        return self.load_session(session, idle, absolute, deadline)
+
+    def save_session(
+        self,
+        session: str,
+        changes: SessionChanges,
+        token: str,
+        idle: float,
+        absolute: float,
+        deadline: float,
+        *,
+        begun: str = "",
+    ) -> bool:
+        """Change a session that there is, or with `begun` begin one: "now", or what `move_session` brought. False: it
+        is gone."""
+        with self._lock:
+            kept = self._kept.get(session)
+            if begun:
+                before = StoredSession({}, "")
+                at = self._timer() if begun == "now" else float(begun)
+            elif kept is None or kept.stored.moved:
+                return False
+            else:
+                before, at = kept.stored, kept.begun
+            fields = {key: data for key, data in before.fields.items() if key not in changes.removed}
+            fields.update(changes.written)
+            self._keep(session, StoredSession(fields, token, changes.tags or before.tags), at, idle, absolute)
+            return session in self._kept
+
+    async def asave_session(
+        self,
+        session: str,
+        changes: SessionChanges,
+        token: str,
+        idle: float,
+        absolute: float,
+        deadline: float,
+        *,
+        begun: str = "",
+    ) -> bool:
+        """`save_session` for event loops."""
+        return self.save_session(session, changes, token, idle, absolute, deadline, begun=begun)
+
+    def move_session(self, session: str, grace: float, deadline: float) -> str:
+        """Empty it, and say for `grace` seconds that it goes on elsewhere; when it was begun, "" if it is gone."""
+        with self._lock:
+            kept = self._kept.get(session)
+            if kept is None:
+                return ""
+            moved = StoredSession({}, "", moved=True)
+            self._kept[session] = _Kept(moved, kept.begun, self._timer() + grace)
+            return repr(kept.begun)
+
+    async def amove_session(self, session: str, grace: float, deadline: float) -> str:
+        """`move_session` for event loops."""
+        return self.move_session(session, grace, deadline)
+
+    def drop_session(self, session: str, deadline: float) -> None:
+        """End it."""
+        with self._lock:
+            self._kept.pop(session, None)
+
+    async def adrop_session(self, session: str, deadline: float) -> None:
+        """`drop_session` for event loops."""
+        self.drop_session(session, deadline)
+
+    def revoke_sessions(self, tag: str, deadline: float) -> int:
+        """End every session with this tag; how many there were."""
+        with self._lock:
+            found = [session for session, kept in self._kept.items() if tag in kept.stored.tags]
+            for session in found:
+                del self._kept[session]
+            return len(found)
+
+    async def arevoke_sessions(self, tag: str, deadline: float) -> int:
+        """`revoke_sessions` for event loops."""
+        return self.revoke_sessions(tag, deadline)
+
+    def _keep(self, session: str, stored: StoredSession, begun: float, idle: float, absolute: float) -> None:
+        until = min(self._timer() + idle, begun + absolute)
+        # An item that has ended already is not taken by the store, and what was there would stay.
+        self._kept.pop(session, None)
+        self._kept[session] = _Kept(stored, begun, until)
