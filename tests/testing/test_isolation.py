@@ -313,11 +313,40 @@ class TestPurges:
         with pytest.raises(AssertionError, match="the URL of an unsafe request"):
             caches.assert_purged(tags="p:1")
 
+    def test_a_value_of_a_store(self, caches: Isolation) -> None:
+        products = cached(NOWHERE).read_through("products", load=lambda key: key, ttl="10m")
+        products.get(7)
+        products.delete(7)
+        assert [str(purge) for purge in caches.purges] == ["a value of the store 'products'"]
+
     def test_one_that_is_not_confirmed_was_asked_for(self, caches: Isolation) -> None:
         cache = cached(NOWHERE)
         with caches.unreachable(), pytest.raises(PurgeUnconfirmed):
             cache.purge(tags="a")
         caches.assert_purged(tags="a")
+
+
+class TestData:
+    @pytest.mark.parametrize("url", [None, NOWHERE], ids=["alone", "shared"])
+    def test_a_store_is_emptied_and_goes_by_the_clock(self, url: str | None) -> None:
+        loaded: list[int] = []
+
+        def load(key: int) -> int:
+            loaded.append(key)
+            return key
+
+        products = cached(url).read_through("products", load=load, ttl="10m", tags=["product:{key}"])
+        for _ in range(2):
+            with isolated() as caches:
+                del loaded[:]
+                assert [products.get(7), products.get(7)] == [7, 7]
+                assert loaded == [7]
+                caches.clock.advance("599s")
+                products.get(7)
+                assert loaded == [7]
+                caches.clock.advance("1s")
+                products.get(7)
+                assert loaded == [7, 7]
 
 
 class TestRealRedis:

@@ -37,10 +37,14 @@ class AskedPurge(NamedTuple):
         for member in self.members:
             kind, _, name = member.removeprefix(BAN if member[:2] == BAN else member[:2]).partition(":")
             setting = _KINDS.get(f"b:{kind}" if member[:2] == BAN else kind)
-            if member == SOFT_EVERYTHING or setting is None:
-                others.append(_EVERYTHING if member == SOFT_EVERYTHING else "the URL of an unsafe request")
-            else:
+            if member == SOFT_EVERYTHING:
+                others.append(_EVERYTHING)
+            elif setting is not None:
                 words.setdefault(setting, []).append(name)
+            elif kind == "v":
+                others.append(f"a value of the store {name.rpartition(':')[0]!r}")
+            else:
+                others.append("the URL of an unsafe request" if kind == "k" else member)
         said = [f"{setting}={sorted(names)}" for setting, names in words.items()]
         said += [_EVERYTHING] if self.everything else []
         said += dict.fromkeys(others)
