@@ -36,6 +36,7 @@ SECTIONS: Final = MappingProxyType(
         "incomplete": "RFC 9111 §3.3",
         "extension": "",
         "view": "",
+        "data": "",
         "behind": "",
         "isolated": "",
     }
