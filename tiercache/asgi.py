@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tiercache.asgi_fills import ASGIApp, ASGIFills, Message, Receive, Scope, Send, send_reply
 from tiercache.core.credentials import IDENTITY
@@ -33,16 +33,31 @@ Line = tuple[bytes, bytes]
 _ENDINGS = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
+def full_path(scope: Scope) -> str:
+    """The path that clients see, mount point included.
+
+    ASGI's `path` begins with its `root_path`, as uvicorn and Starlette's `Mount` have it. Servers told of a prefix that
+    a proxy has cut off (hypercorn, daphne, granian) and FastAPI's own `root_path` leave it out.
+    """
+    path: str = scope["path"]
+    root: str = (scope.get("root_path") or "").rstrip("/")
+    return path if path.startswith(root) and path[len(root) :][:1] in ("", "/") else root + path
+
+
 class ASGIRequest(Request):
     """A view on an ASGI scope."""
 
-    __slots__ = ("_fields", "_prefix", "scope")
+    __slots__ = ("_fields", "_given", "_prefix", "scope")
 
-    def __init__(self, scope: Scope, route: Route, watched: frozenset[bytes], prefix: tuple[str, str]) -> None:
+    def __init__(
+        self, scope: Scope, route: Route, watched: frozenset[bytes], prefix: tuple[str, str], path: str | None = None
+    ) -> None:
         self.scope = scope
         self.route = route
         self.method = scope["method"]
-        self.path = scope["path"]
+        # Kept: some apps write another path into the scope on their way (Litestar).
+        self._given = scope["path"]
+        self.path = full_path(scope) if path is None else path
         headers = scope["headers"]
         self._prefix = prefix
         self._fields: dict[bytes, bytes] = dict(headers)
@@ -82,7 +97,8 @@ class ASGIRequest(Request):
             # Without a Host field the app names itself by the address that it was reached at.
             self._fields.get(b"host") or (self._fields.get(b"host"), str(scope.get("server"))),
             scope.get("raw_path"),
-            self.path,
+            # As the app is given it: it can tell apart what clients see as one path.
+            self._given,
             scope.get("root_path"),
             scope["query_string"],
         )
@@ -97,7 +113,12 @@ class ASGIRequest(Request):
     def target(self) -> bytes:
         raw: bytes | None = self.scope.get("raw_path")
         # Encoded once more where it has been decoded: a percent sign in it is not the start of an octet.
-        return raw if raw is not None else quote(self.path, errors="surrogatepass").encode()
+        if raw is None:
+            return quote(self.path, errors="surrogatepass").encode()
+        if self._given == self.path or unquote(raw.decode("latin-1")) != self._given:
+            # Where the mount point was cut off on the way, and not by a proxy, it still stands here.
+            return raw
+        return quote(self.path.removesuffix(self._given), errors="surrogatepass").encode() + raw
 
     def query(self) -> bytes:
         query: bytes = self.scope.get("query_string", b"")
@@ -163,13 +184,14 @@ class ASGIMiddleware:
         if not engine.enabled:
             await self.app(scope, receive, send)
             return
-        route = self._match(scope["path"])
+        path = full_path(scope) if scope.get("root_path") else scope["path"]
+        route = self._match(path)
         # Before anything is made of the request: what is never cached is to pay next to nothing.
         if not (engine.sessions or route.policy.cache) and scope["method"] in SAFE_METHODS:
             self._bypassed["route"] += 1
             await self.app(scope, receive, send if self._uncached is None else _with_line(send, self._uncached))
             return
-        request = ASGIRequest(scope, route, self._watched, self._prefix)
+        request = ASGIRequest(scope, route, self._watched, self._prefix, path)
         entry = engine.hit(request)
         if entry is not None:
             if request.conditional or request.isolated or request.method == "HEAD":

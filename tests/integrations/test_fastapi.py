@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -235,3 +236,23 @@ async def test_a_path_function_called_by_hand_is_the_function(cache: TierCache) 
         return number * 2
 
     assert await read(4) == read_sync(4) == read_sync(number=4) == 8
+
+
+async def test_a_root_path_of_the_app_is_part_of_what_rules_and_purges_name(cache: TierCache) -> None:
+    cache.route("/api/p/{id}", ttl="10m")
+    with warnings.catch_warnings():
+        # Newer versions would rather have it told to the server.
+        warnings.simplefilter("ignore")
+        app = FastAPI(root_path="/api")
+    app.add_middleware(TierCacheMiddleware, cache=cache)
+
+    @app.get("/p/{number}")
+    async def page(number: int, request: Request) -> str:
+        return str(request.url_for("page", number=number))
+
+    async with client(app) as http:
+        assert (await http.get("/p/1")).headers["cache-status"] == "tiercache; fwd=miss; stored"
+        link = (await http.get("/p/1")).json()
+        assert link == "http://shop/api/p/1"
+        await cache.apurge(urls=link)
+        assert (await http.get("/p/1")).headers["cache-status"] == "tiercache; fwd=miss; stored"
