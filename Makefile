@@ -32,7 +32,7 @@ FIND_PYTHON = \
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with the package and all that development needs
@@ -83,6 +83,10 @@ chaos: $(STAMP) ## Break real processes at random and look for stale answers, AR
 .PHONY: test-faults
 test-faults: $(STAMP) ## The same for 60 faults, within five minutes
 	$(BIN)/python -m tests.faults --faults 60 --seconds 240 $(ARGS)
+
+.PHONY: test-frameworks
+test-frameworks: $(STAMP) ## Run the site of tests/frameworks in every framework on every server that can run it
+	$(BIN)/python -m pytest tests/frameworks/on_servers.py -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: conformance
 conformance: $(STAMP) ## Print what the RFCs on caching ask, and what tiercache does; ARGS=--write for docs/

@@ -28,9 +28,9 @@ _MADE = "<!-- Made by `make reference` from the tables in the code. Change it th
 _SETTINGS = """\
 # Settings of a cache
 
-The arguments of `TierCache`. Flask reads each of them from `app.config` too, as `TIERCACHE_` and the name in upper
-case. A value that is not accepted raises `ConfigError` when the app starts, with the name, the value and what is
-accepted.
+The arguments of `TierCache`. Flask and Quart read each of them from `app.config` too, as `TIERCACHE_` and the name in
+upper case, and Django from the dict `TIERCACHE` of its settings. A value that is not accepted raises `ConfigError` when
+the app starts, with the name, the value and what is accepted.
 
 `TIERCACHE_DISABLED=1` in the environment lets every request through to the app, unless `enabled` is given. `purge` and
 `apurge` work on all the same: other processes may be caching what this one changes.

@@ -6,33 +6,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import django
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings
+from django.db import connections, models, router, transaction
+from django.db.models import F
+from django.test import TestCase
 
+import tests.django_setup  # noqa: F401
+from tests.integrations.django_shop.models import Book, Category, Keyed, Label, Product, Slugged
 from tests.integrations.told import Told
 from tests.servers import free_port
 from tiercache import ConfigError, PurgeError, TierCache
-
-settings.configure(
-    INSTALLED_APPS=["tests.integrations.django_shop.apps.ShopConfig"],
-    DATABASES={
-        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
-        "postgresql": {"ENGINE": "django.db.backends.postgresql"},
-    },
-    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-    USE_TZ=True,
-)
-django.setup()
-
-from django.db import connections, models, router, transaction  # noqa: E402
-from django.db.models import F  # noqa: E402
-from django.test import TestCase  # noqa: E402
-
-from tests.integrations.django_shop.models import Book, Category, Keyed, Label, Product, Slugged  # noqa: E402
-from tiercache.integrations.django_models import (  # noqa: E402
+from tiercache.integrations.django_models import (
     OnCommit,
     invalidate_on_commit,
     purge_on_commit,

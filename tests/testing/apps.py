@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import types
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import httpx
@@ -54,17 +53,8 @@ def flask(cache: TierCache) -> Any:
 
 
 def django(cache: TierCache) -> Any:
-    import django as package
-    from django.conf import settings
-    from django.http import HttpResponse
-    from django.urls import path
-
-    if not settings.configured:
-        site: Any = types.ModuleType("tests_testing_site")
-        site.urlpatterns = [path("p/<page>", lambda request, page: HttpResponse("page"))]
-        sys.modules[site.__name__] = site
-        settings.configure(SECRET_KEY="only for tests", ALLOWED_HOSTS=["*"], ROOT_URLCONF=site.__name__, USE_TZ=True)
-        package.setup()
+    # A process has one Django: it is set up there.
+    import_module("tests.frameworks.apps.django_app")
     from tiercache.testing.django import CachedClient
 
     return CachedClient(cache)
