@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.parity.conftest import one_redis, pair, redis_url, world
+from tests.parity.conftest import pair, world
 
-__all__ = ["one_redis", "pair", "redis_url", "world"]
+__all__ = ["pair", "world"]
