@@ -217,6 +217,14 @@ def test_a_cache_in_code(capsys: pytest.CaptureFixture[str], attribute: str) -> 
     assert found["settings"]["url"]["value"] == "redis://***@localhost/0"
 
 
+def test_what_a_module_prints_is_not_mixed_with_what_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    module("print('starting')\n" + CODE, "shop_prints")
+    assert main(["check", "shop_prints:make", "--factory", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["target"] == "shop_prints:make"
+    assert err == "starting\n"
+
+
 def test_apps_of_frameworks(capsys: pytest.CaptureFixture[str]) -> None:
     module(
         CODE + """

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,12 +73,14 @@ def from_code(target: str, folder: str, *, factory: bool) -> Configuration:
         raise Unreadable(f"{target!r} is neither a file nor module:attribute")
     sys.path.insert(0, os.path.abspath(folder))
     try:
-        module = importlib.import_module(name)
-        found = _attribute(module, attribute, target)
-        if factory:
-            if not callable(found):
-                raise Unreadable(f"{target} is no function: leave --factory out")
-            found = found()
+        # What the module prints is not part of what is found.
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(name)
+            found = _attribute(module, attribute, target)
+            if factory:
+                if not callable(found):
+                    raise Unreadable(f"{target} is no function: leave --factory out")
+                found = found()
     except (ConfigError, Unreadable):
         raise
     except (Exception, SystemExit) as error:

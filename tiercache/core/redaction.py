@@ -15,24 +15,26 @@ HIDDEN: Final = "***"
 SHORTEST_SECRET: Final = 4
 """Characters: what is shorter occurs by chance, and to hide it everywhere would tell what it is."""
 
-_LOGIN: Final = re.compile(r"(://)[^\s'\"<>]*@")
+_AUTHORITY: Final = re.compile(r"://([^\s'\"<>]++)")
 _SCHEME: Final = re.compile(r"\b(Bearer|Basic|Digest|Negotiate|Token)(\s+)[^\s'\",]{4,}", re.IGNORECASE)
 _JWT: Final = re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*")
-_TOLD: Final = (
-    r"(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|session(?:[_-]?id)?|sid|csrf|"
-    r"signature|credentials?|auth(?:enticity)?(?![a-z]))"
+_TOLD: Final = re.compile(
+    r"pass(?:word|wd|phrase)|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|session(?:[_-]?id)?|sid|csrf|"
+    r"signature|credentials?|auth(?:enticity)?(?![a-z])",
+    re.IGNORECASE,
 )
 _SEPARATED: Final = r"(?:\\?['\"])?\s*(?:=>|[:=,])\s*"
 """What stands between a name and its value: `a: b`, `a=b`, `'a': 'b'`, `(b'a', b'b')`."""
-_NAMED: Final = re.compile(
-    rf"([\w-]*{_TOLD}[\w-]*{_SEPARATED})(?:(b?\\?['\"])[^'\"]*|[^\s'\"&;,)}}\]]+)", re.IGNORECASE
-)
+# Each run of letters is looked at once, from its beginning and without going back: what is logged may be as long and as
+# strange as a client likes.
+_NAME: Final = re.compile(rf"(?<![\w-])([\w-]++){_SEPARATED}")
+_VALUE: Final = re.compile(r"b?\\?['\"][^'\"]*|[^\s'\"&;,)}\]]+")
 _PASSWORD: Final = re.compile(r"://[^/?#\s]*?:(?P<login>[^\s]*)@|[?&](?:sentinel_)?password=(?P<parameter>[^&#\s]*)")
 
 
 def secret_name(name: str) -> bool:
     """Whether the value of a parameter with this name is likely to be a secret."""
-    return re.search(_TOLD, name, re.IGNORECASE) is not None
+    return _TOLD.search(name) is not None
 
 
 def passwords_of(url: str | None) -> tuple[str, ...]:
@@ -68,11 +70,30 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         text = self.known(text)
-        text = _LOGIN.sub(rf"\1{HIDDEN}@", text)
+        text = _AUTHORITY.sub(_without_login, text)
         text = self._fields.sub(rf"\1\2{HIDDEN}", text)
         text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)
         text = _JWT.sub(HIDDEN, text)
-        return _NAMED.sub(rf"\1\2{HIDDEN}", text)
+        return _without_named(text)
+
+
+def _without_login(found: re.Match[str]) -> str:
+    """The rest of a URL; a password that is not encoded may hold an @ itself."""
+    _, at, rest = found[1].rpartition("@")
+    return f"://{HIDDEN}@{rest}" if at else found[0]
+
+
+def _without_named(text: str) -> str:
+    """The text without the values that stand beside names of secrets."""
+    parts, end = [], 0
+    for found in _NAME.finditer(text):
+        if found.start() < end or not secret_name(found[1]):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is not None:
+            parts += [text[end : found.end()], HIDDEN]
+            end = value.end()
+    return "".join([*parts, text[end:]])
 
 
 redact: Final = Redactor()
