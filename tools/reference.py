@@ -15,6 +15,7 @@ from tiercache.config import Settings
 from tiercache.config.contradictions import CONTRADICTIONS
 from tiercache.core.credentials import CREDENTIAL_HEADERS, IGNORED_COOKIES
 from tiercache.core.decisions import REASONS
+from tiercache.core.event_rules import EventRule
 from tiercache.core.kinds import DURATION, SIZE
 from tiercache.core.policy import Policy
 from tiercache.core.stores import OWN, SETTINGS
@@ -192,6 +193,13 @@ _COOKIES = """\
 `*` at the end stands for any rest. `ignore_cookies` adds to the list.
 """
 
+_EVENTS = """\
+## Settings of an event
+
+The arguments of `cache.on(event, ...)` beside its name, and what a table `[[events]]` of a configuration file may hold
+beside `event`: [events](../how-to/invalidate.md#say-what-happened-not-what-to-purge).
+"""
+
 _UNITS = f"""\
 ## Durations and sizes
 
@@ -225,9 +233,10 @@ def _row(setting: Setting) -> list[str]:
 
 
 def settings_page() -> str:
-    table = _table(("setting", "default", "meaning", "accepted"), map(_row, Settings.settings()))
+    head = ("setting", "default", "meaning", "accepted")
+    table, events = (_table(head, map(_row, rows)) for rows in (Settings.settings(), EventRule.settings()))
     return (
-        f"{_MADE}\n\n{_SETTINGS}\n{table}\n{_UNITS}\n"
+        f"{_MADE}\n\n{_SETTINGS}\n{table}\n{_UNITS}\n{_EVENTS}\n{events}\n"
         f"{_CREDENTIALS}\n{_names(CREDENTIAL_HEADERS)}\n{_COOKIES}\n{_names(IGNORED_COOKIES)}"
     )
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -29,7 +31,7 @@ from tiercache.integrations.postgresql import (
     watch,
     watch_sql,
 )
-from tools.postgres_server import PostgresServer
+from tools.postgres_server import PostgresServer, _open_place
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = ["product:{id}", "category:{category_id}"]
@@ -443,6 +445,64 @@ def test_connections_that_are_cut_and_a_server_that_restarts(told: Told) -> None
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("DELETE FROM products WHERE id = 4")
             eventually(lambda: told.take() == {"product:4", "category:1"})
+
+
+@contextmanager
+def standby_of(server: PostgresServer, folder: Path) -> Iterator[int]:
+    """The port of a server that follows another one."""
+    port, owner = free_port(), os.stat(server._data).st_uid
+    folder.mkdir()
+    os.chown(folder, owner, owner)
+    options: dict[str, Any] = {"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 else {}
+    options |= {"cwd": folder, "env": {"PATH": os.environ["PATH"], "LC_ALL": "C", "PGPASSWORD": server._password}}
+    options |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    address = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres"]
+    copying = [server._folder / "pg_basebackup", *address, "-D", folder / "data", "-R", "-X", "stream", "-c", "fast"]
+    subprocess.run(copying, check=True, timeout=50, **options)
+    said = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+    said |= {"max_connections": "60", "max_prepared_transactions": "20"}
+    words = [word for name, value in said.items() for word in ("-c", f"{name}={value}")]
+    process = subprocess.Popen(
+        [server._folder / "postgres", "-D", folder / "data", "-p", str(port), *words], **options
+    )
+    try:
+        yield port
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+@pytest.mark.soak
+def test_a_failover_to_a_standby_that_may_lack_something(told: Told) -> None:
+    """What the old server had committed last may be lost: pages may show what never was. The timeline tells."""
+    with PostgresServer() as server, TemporaryDirectory(dir=_open_place()) as place:
+        url = server.new_database()
+        with psycopg.connect(url, autocommit=True) as connection:
+            prepared(connection)
+        Path(place).chmod(0o755)
+        with standby_of(server, Path(place, "standby")) as port:
+            other = url.replace(f":{server.port}/", f":{port}/")
+            look(DatabaseListener(told.cache, url))
+            told.take()
+
+            def reached() -> bool:
+                try:
+                    with psycopg.connect(other) as connection:
+                        return bool(connection.execute("SELECT count(*) = 1 FROM tiercache.positions").fetchone()[0])  # type: ignore[index]
+                except psycopg.Error:
+                    return False
+
+            eventually(reached)
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="recovery"):
+                look(DatabaseListener(told.cache, other))
+            server.kill()
+            with psycopg.connect(other, autocommit=True) as connection:
+                connection.execute("SELECT pg_promote()")
+                look(DatabaseListener(told.cache, other))
+                assert told.take() == {"everything"}
+                connection.execute("DELETE FROM products WHERE id = 3")
+                look(DatabaseListener(told.cache, other))
+                assert told.take() == {"product:3", "category:1"}
 
 
 def test_a_role_may_do_what_it_needs_and_no_more(
