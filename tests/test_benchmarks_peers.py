@@ -22,11 +22,24 @@ from benchmarks.parts import PARTS, Outcome
 from benchmarks.peers import report, under_wrk
 from benchmarks.peers.servers import SERVERS
 from benchmarks.peers.standings import Standing, Standings
-from benchmarks.peers.subjects import ASGI, MEMORY, WSGI, NotMeasured, Place, Subject, judge_answers, settle
+from benchmarks.peers.subjects import (
+    ASGI,
+    ASYNC,
+    MEMORY,
+    SYNC,
+    WSGI,
+    NotMeasured,
+    Place,
+    Subject,
+    judge_answers,
+    settle,
+)
 from benchmarks.peers.wrk import Turn, read
 from tools.debian_packages import find
 
 ROOT = Path(benchmarks.__file__).resolve().parents[1]
+HERE = ("bare", "a dict", "functools", "tiercache", "Starlette,", "Flask,", "FastAPI,", "Django,")
+"""What the development dependencies suffice for."""
 BARE, OURS, PLAIN, PEER = ASGI[0], ASGI[1], ASGI[2], ASGI[6]
 
 # -- what may be measured -------------------------------------------------------------------------------------------
@@ -87,17 +100,18 @@ def test_every_subject_has_a_line_in_process(tmp_path: Path) -> None:
     runs: dict[str, dict[str, dict[str, object]]] = {}
     for row in rows:
         runs.setdefault(row["run"], {})[row["subject"]] = row
+    kinds = {"ASGI": ASGI, "WSGI": WSGI, "Sync function": SYNC, "Async function": ASYNC}
     assert {run: set(lines) for run, lines in runs.items()} == {
-        report.IN_PROCESS: {subject.name for subject in ASGI},
-        "WSGI, hit in memory": {subject.name for subject in WSGI},
-        "ASGI, hit in Redis": {subject.name for subject in ASGI if subject.caches},
-        "WSGI, hit in Redis": {subject.name for subject in WSGI if subject.caches},
+        f"{kind}, hit in {where}": {subject.name for subject in subjects if where == "memory" or subject.caches}
+        for kind, subjects in kinds.items()
+        for where in ("memory", "Redis")
     }
+    assert report.IN_PROCESS in runs
     # Of development dependencies each has to run; of the others each has figures or a reason.
     for lines in runs.values():
         for name, line in lines.items():
             assert line["median"] or line["note"], line
-            if name.startswith(("bare", "tiercache", "Starlette,", "Flask,", "FastAPI,", "Django,")):
+            if name.startswith(HERE):
                 assert line["median"], line
     assert "a hit, beside the bare app" in ended.stdout
 

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from typing import Any
+from wsgiref.types import WSGIApplication
 
 from benchmarks import measure
 from benchmarks.apps import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from benchmarks.drive import Answer, asgi_answer, asgi_call, wsgi_answer, wsgi_call
 from benchmarks.measure import Case, timed, timed_async, timed_singly, timed_singly_async
 from benchmarks.peers.standings import Standing, Standings
-from benchmarks.peers.subjects import ASGI, MEMORY, PATH, WSGI, NotMeasured, Place, Subject, judge_answers, settle
+from benchmarks.peers.subjects import (
+    ASGI,
+    ASYNC,
+    MEMORY,
+    PATH,
+    SYNC,
+    WSGI,
+    Face,
+    NotMeasured,
+    Place,
+    Subject,
+    Value,
+    judge_answers,
+    settle,
+)
 
 Ask = Callable[[], bytes]
+RUNS = {"ASGI": ASGI, "WSGI": WSGI, "Sync function": SYNC, "Async function": ASYNC}
 
 
 def standings(url: str | None, *, rounds: int, batch_ms: float) -> Iterator[Standings]:
     """Who takes how long for a hit: in memory, and in the Redis at `url` where there is one."""
-    for face, subjects in (("ASGI", ASGI), ("WSGI", WSGI)):
-        yield _run(f"{face}, hit in memory", subjects, MEMORY, rounds, batch_ms)
-    if url is not None:
-        for face, subjects in (("ASGI", ASGI), ("WSGI", WSGI)):
-            yield _run(f"{face}, hit in Redis", [one for one in subjects if one.caches], url, rounds, batch_ms)
+    for store, where in ((MEMORY, "memory"), (url, "Redis")):
+        for title, subjects in RUNS.items():
+            if store is not None:
+                asked = subjects if store == MEMORY else [one for one in subjects if one.caches]
+                yield _run(f"{title}, hit in {where}", asked, store, rounds, batch_ms)
 
 
 def _run(title: str, subjects: Iterable[Subject], store: str, rounds: int, batch_ms: float) -> Standings:
@@ -51,28 +69,44 @@ def _standing(subject: Subject, case: Case, ask: Ask, remark: str) -> Standing:
 
 
 def _case(subject: Subject, store: str, runner: asyncio.Runner, resources: ExitStack) -> tuple[Case, Ask]:
-    app = subject.app(Place(store, resources))
-    if subject.face == "wsgi":
-        call = wsgi_call(app, "GET", PATH)
-
-        def ask() -> bytes:
-            return _body(wsgi_answer(app, "GET", PATH))
-
+    place = Place(store, resources)
+    call, ask = _CALLS[subject.face](subject, subject.app(place), runner, resources)
+    for close in place.closing_async:
+        resources.callback(lambda close=close: runner.run(_awaited(close)))  # type: ignore[misc]
+    settle(subject, ask)
+    if subject.face in ("wsgi", "sync"):
         batch = timed(call) if store == MEMORY else timed_singly(call, _nothing)
     else:
-        try:
-            resources.enter_context(Lifespan(runner, app))
-        except Exception as error:  # it does not get along with what is installed here
-            raise NotMeasured(f"does not start: {error}".splitlines()[0]) from error
-        app = _with_a_client(app) if subject.listens else app
-        acall = asgi_call(app, "GET", PATH)
-
-        def ask() -> bytes:
-            return _body(runner.run(asgi_answer(app, "GET", PATH)))
-
-        batch = timed_async(runner, acall) if store == MEMORY else timed_singly_async(runner, acall, _nothing)
-    settle(subject, ask)
+        batch = timed_async(runner, call) if store == MEMORY else timed_singly_async(runner, call, _nothing)
     return Case(subject.name, batch, _nothing), ask
+
+
+def _asgi(subject: Subject, app: ASGIApp, runner: asyncio.Runner, resources: ExitStack) -> tuple[Value, Ask]:
+    try:
+        resources.enter_context(Lifespan(runner, app))
+    except Exception as error:  # it does not get along with what is installed here
+        raise NotMeasured(f"does not start: {error}".splitlines()[0]) from error
+    app = _with_a_client(app) if subject.listens else app
+    return asgi_call(app, "GET", PATH), lambda: _body(runner.run(asgi_answer(app, "GET", PATH)))
+
+
+def _wsgi(subject: Subject, app: WSGIApplication, *_: object) -> tuple[Value, Ask]:
+    return wsgi_call(app, "GET", PATH), lambda: _body(wsgi_answer(app, "GET", PATH))
+
+
+def _sync(subject: Subject, value: Value, *_: object) -> tuple[Value, Ask]:
+    return value, lambda: json.dumps(value()).encode()
+
+
+def _async(subject: Subject, value: Value, runner: asyncio.Runner, _: object) -> tuple[Value, Ask]:
+    return value, lambda: json.dumps(runner.run(_awaited(value))).encode()
+
+
+async def _awaited(value: Value) -> Any:
+    return await value()
+
+
+_CALLS: dict[Face, Callable[..., tuple[Value, Ask]]] = {"asgi": _asgi, "wsgi": _wsgi, "sync": _sync, "async": _async}
 
 
 def _with_a_client(app: ASGIApp) -> ASGIApp:
