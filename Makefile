@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 .PHONY: servers
-servers: $(STAMP) ## Unpack the Redis of Debian or Ubuntu into .servers (part of setup, where there is apt)
+servers: $(STAMP) ## Unpack Redis and Memcached of Debian or Ubuntu into .servers (part of setup, where there is apt)
 	$(BIN)/python -m tools.debian_packages
 
 .PHONY: demo

@@ -21,6 +21,7 @@ from tiercache.errors import (
     TierCacheError,
     TierError,
     TierRejected,
+    TierTooLarge,
     TierUnavailable,
     WriteError,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "TierCacheError",
     "TierError",
     "TierRejected",
+    "TierTooLarge",
     "TierUnavailable",
     "WriteError",
     "carry",

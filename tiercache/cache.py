@@ -28,11 +28,11 @@ from tiercache.engine.emitting import checked, purges_of, united
 from tiercache.engine.engine import Engine
 from tiercache.engine.explaining import ExplainedEngine
 from tiercache.engine.lifecycle import Lifecycle
-from tiercache.engine.ports import SharedStore
 from tiercache.engine.purging import Purge, PurgeReceipt, PurgeSettings, carry_out, purge_for
 from tiercache.errors import ConfigError, PurgeError
 from tiercache.explained import ExplainedASGI, ExplainedWSGI
 from tiercache.strategies import Strategies
+from tiercache.tiers.choice import shared_tier
 from tiercache.tiers.memory import MemoryTier, size_of
 from tiercache.wsgi import WSGIMiddleware
 from tiercache.wsgi_fills import WSGIApp
@@ -74,12 +74,16 @@ class TierCache(Strategies):
         self.policies = NamedPolicies()
         self.events = EventRules()
         memory = MemoryTier(self.settings.l1_size, timer=boot_clock)
-        shared = _shared_tier(self.settings, credentials)
+        shared = shared_tier(self.settings, credentials)
         make = ExplainedEngine if self.settings.debug else Engine
         self._engine = make(self.settings, self.routes, memory, shared, size_of)
         self._lifecycle = Lifecycle(self._engine)
         self._announced = False
         self._begin_stores()
+        if shared is not None and shared.alone:
+            self._engine.complaints.swallow(
+                "purges stay in this process", "Memcached has no ledger; give ledger='redis://...' beside its URL"
+            )
 
     @classmethod
     def from_toml(
@@ -167,6 +171,7 @@ class TierCache(Strategies):
 
     def _admit(self, route: Route) -> Route:
         held = self.routes.add(route)
+        self.settings.check_consistency(f"{held.named}: consistency", held.policy.consistency)
         if held.policy.consistency == SESSION and self._engine.shared is not None:
             if self.settings.session_secret is None:
                 raise ConfigError(
@@ -306,13 +311,3 @@ def _refuse_on_a_loop(name: str, instead: str) -> None:
     except RuntimeError:
         return
     raise PurgeError(f"{name}() would block the running event loop; use `await cache.{instead}(...)` here")
-
-
-def _shared_tier(settings: Settings, credentials: CredentialProvider | None) -> SharedStore | None:
-    if settings.url is None:
-        if credentials is not None:
-            raise ConfigError("TierCache: credentials", type(credentials), "a url beside them, or none of the two")
-        return None
-    from tiercache.tiers.redis import RedisTier
-
-    return RedisTier(settings.url, settings.namespace, credentials=credentials, pool_size=settings.pool_size)

@@ -52,6 +52,7 @@ class Store(Generic[K, V]):
         self._counts = source.counts
         self._prefix = self._rule.prefix
         policy = self._rule.policy
+        wiring.engine.settings.check_consistency(f"store {self._rule.name!r}: consistency", policy.consistency)
         self._follows = policy.follow_data
         self._asks = policy.consistency != BOUNDED and wiring.engine.shared is not None
         """L1 may not answer by itself."""

@@ -14,6 +14,7 @@
     ├── TierError              a tier did not do what it was asked; never reaches a request
     │   ├── TierUnavailable    refused, cut off, out of time, or out of connections
     │   └── TierRejected       answered with an error: wrong password, no scripting, out of memory
+    │       └── TierTooLarge   the value is larger than what the tier takes
     └── CodecError             bytes that are not a value of ours; counted as a miss
 
 Errors of redis, httpx and the like never leave tiercache bare: the tier that uses the library translates them,
@@ -92,6 +93,10 @@ class TierUnavailable(TierError):
 
 class TierRejected(TierError):
     """The tier answered, and the answer was an error."""
+
+
+class TierTooLarge(TierRejected):
+    """The value is larger than what the tier takes. It is not stored."""
 
 
 class CodecError(TierCacheError, ValueError):

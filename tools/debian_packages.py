@@ -40,12 +40,13 @@ WANTED = {
     "redis": Wanted(
         "debian", "usr/bin/redis-server", ("redis-tools", "redis-server", "libjemalloc2", "liblzf1", "libatomic1")
     ),
+    "memcached": Wanted("memcached", "usr/bin/memcached", ("memcached",)),
     # What `make bench` drives servers with, and the caches that stand in front of one.
     "wrk": Wanted("wrk", "usr/bin/wrk", ("wrk",)),
     "nginx": Wanted("nginx", "usr/sbin/nginx", ("nginx",)),
     "varnishd": Wanted("varnish", "usr/sbin/varnishd", ("varnish",)),
 }
-SETUP = ("redis",)
+SETUP = ("redis", "memcached")
 
 
 class Program(NamedTuple):

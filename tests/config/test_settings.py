@@ -41,7 +41,8 @@ def test_defaults() -> None:
 
 def test_every_setting_can_be_given() -> None:
     settings = Settings(
-        url="redis://localhost:6379/0",
+        url="memcached://localhost:11211",
+        ledger="redis://localhost:6379/0",
         namespace="shop-1.eu_A",
         app="Flask shop",
         version="2024-05-01 ü",

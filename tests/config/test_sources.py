@@ -12,7 +12,8 @@ from tiercache.config.sources import from_environment
 from tiercache.errors import ConfigError
 
 TEXTS = {
-    "TIERCACHE_URL": "redis://me:hunter2@localhost:1/0",
+    "TIERCACHE_URL": "memcached://localhost:1",
+    "TIERCACHE_LEDGER": "redis://me:hunter2@localhost:1/0",
     "TIERCACHE_NAMESPACE": "shop",
     "TIERCACHE_APP": "storefront",
     "TIERCACHE_VERSION": "7",
@@ -43,7 +44,8 @@ TEXTS = {
 def test_every_setting_has_a_variable() -> None:
     assert {name.removeprefix("TIERCACHE_").lower() for name in TEXTS} == set(Settings.names())
     assert TierCache.from_env(TEXTS).settings == Settings(
-        url="redis://me:hunter2@localhost:1/0",
+        url="memcached://localhost:1",
+        ledger="redis://me:hunter2@localhost:1/0",
         namespace="shop",
         app="storefront",
         version="7",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Store:
     """What the engine holds as its shared tier. All it is asked comes through effects."""
 
+    apart = alone = False
+
     def reset_after_fork(self) -> None:
         pass
 
@@ -88,6 +90,7 @@ class Process:
         """Purges whose call has ended here, confirmed or not: from then on nothing older is served here."""
         self.stopping = threading.Event()
         self.listens = False
+        self.values: dict[str, Any] = {}
         self.shelf = Shelf()
         if parent is not None:
             self._inherit(parent)
@@ -111,6 +114,7 @@ class Process:
 
     def _inherit(self, parent: Process) -> None:
         self.shelf.items.update({key: copy.copy(value) for key, value in parent.shelf.items.items()})
+        self.values = {key: copy.copy(value) for key, value in parent.values.items()}
         self.told = dict(parent.told)
 
     def _fork(self, parent: Process) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import gc
 import os
 import socket
@@ -13,13 +12,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.tiers.redis_help import NOTHING, in_child, shortly, soon
+from tests.tiers.values_contract import KEYS, ValuesContract
 from tiercache.core.records import Stamp, SyncRequest
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis_pipelines import LONGEST
-
-KEYS = [f"{i:032x}" for i in range(40)]
-"""Enough for every master of a Cluster to have some."""
 
 
 @pytest.fixture
@@ -27,47 +23,12 @@ def tier(topology_url: str, open_tier: Callable[..., RedisTier]) -> RedisTier:
     return open_tier(topology_url)
 
 
-class TestContract:
-    def test_values(self, tier: RedisTier) -> None:
-        for key in KEYS:
-            assert tier.get(key, soon()) is None
-            tier.set(key, key.encode() * 100, 60_000, soon())
-        assert [tier.get(key, soon()) for key in KEYS] == [key.encode() * 100 for key in KEYS]
-        for key in KEYS:
-            tier.delete(key, soon())
-        assert [tier.get(key, soon()) for key in KEYS] == [None] * len(KEYS)
+@pytest.fixture
+def open_small(topology_url: str, open_tier: Callable[..., RedisTier]) -> Callable[[int], RedisTier]:
+    return lambda size: open_tier(topology_url, pool_size=size)
 
-    async def test_values_in_an_event_loop(self, tier: RedisTier) -> None:
-        await asyncio.gather(*(tier.aset(key, key.encode(), 60_000, soon()) for key in KEYS))
-        assert await asyncio.gather(*(tier.aget(key, soon()) for key in KEYS)) == [key.encode() for key in KEYS]
-        await asyncio.gather(*(tier.adelete(key, soon()) for key in KEYS))
-        assert await asyncio.gather(*(tier.aget(key, soon()) for key in KEYS)) == [None] * len(KEYS)
 
-    async def test_many_values_at_once(self, tier: RedisTier) -> None:
-        assert tier.get_many([], soon()) == await tier.aget_many([], soon()) == []
-        # The first call knows no server yet.
-        assert tier.get_many(KEYS, soon()) == await tier.aget_many(KEYS, soon()) == [None] * len(KEYS)
-        for key in KEYS[::2]:
-            tier.set(key, key.encode() * 1_000, 60_000, soon())
-        asked = [*KEYS, KEYS[0], KEYS[1]]
-        expected = [key.encode() * 1_000 if key in KEYS[::2] else None for key in asked]
-        assert tier.get_many(asked, soon()) == await tier.aget_many(asked, soon()) == expected
-
-    async def test_more_values_than_one_pipeline_takes(self, tier: RedisTier) -> None:
-        tier.set(KEYS[0], b"first", 60_000, soon())
-        tier.set(KEYS[1], b"last", 60_000, soon())
-        asked = [KEYS[0], *(f"none{i}" for i in range(5 * LONGEST)), KEYS[1]]
-        expected = [b"first", *[None] * (5 * LONGEST), b"last"]
-        assert tier.get_many(asked, soon()) == await tier.aget_many(asked, soon()) == expected
-
-    async def test_many_values_with_no_time_left(self, tier: RedisTier) -> None:
-        for _ in range(2):
-            with pytest.raises(TierUnavailable):
-                tier.get_many(KEYS, time.monotonic())
-            with pytest.raises(TierUnavailable):
-                await tier.aget_many(KEYS, time.monotonic())
-            assert tier.get_many(KEYS, soon()) == await tier.aget_many(KEYS, soon())
-
+class TestContract(ValuesContract):
     async def test_the_ledger(self, tier: RedisTier) -> None:
         first = tier.purge([f"h:{i}" for i in range(1_500)], False, soon())
         assert [message.number for message in first] == [1, 2]
@@ -95,49 +56,6 @@ class TestContract:
         tier.close()
         with pytest.raises(TierUnavailable):
             subscription.wait(20)
-
-    async def test_a_deadline_that_has_passed(self, tier: RedisTier) -> None:
-        for _ in range(2):
-            with pytest.raises(TierUnavailable):
-                tier.get("a", time.monotonic())
-            with pytest.raises(TierUnavailable):
-                await tier.aget("a", time.monotonic())
-            # The second round has connections and knows the servers.
-            assert tier.get("a", soon()) is await tier.aget("a", soon()) is None
-
-    def test_threads_and_loops_at_once_stay_within_their_pools(
-        self, topology_url: str, open_tier: Callable[..., RedisTier]
-    ) -> None:
-        tier = open_tier(topology_url, pool_size=4)
-
-        async def tasks(name: str) -> int:
-            async def one(key: str) -> None:
-                await tier.aset(name + key, (name + key).encode(), 60_000, soon())
-                assert await tier.aget(name + key, soon()) == (name + key).encode()
-
-            await asyncio.gather(*(one(key) for key in KEYS))
-            return len(tier._wire.loops[asyncio.get_running_loop()]._all)
-
-        def thread(name: str) -> int:
-            for key in KEYS:
-                tier.set(name + key, (name + key).encode(), 60_000, soon())
-                assert tier.get(name + key, soon()) == (name + key).encode()
-            return len(tier._wire.threads._all)
-
-        with concurrent.futures.ThreadPoolExecutor(6) as threads:
-            running = [threads.submit(asyncio.run, tasks(f"loop{n}")) for n in range(2)]
-            running += [threads.submit(thread, f"thread{n}") for n in range(4)]
-            assert all(1 <= one.result() <= 4 for one in running)
-
-    async def test_it_goes_on_after_close(self, tier: RedisTier) -> None:
-        for _ in range(2):
-            for key in KEYS:
-                await tier.aset(key, b"x", 60_000, soon())
-                assert tier.get(key, soon()) == b"x"
-            threads, pool = tier._wire.threads, tier._wire.loops[asyncio.get_running_loop()]
-            await tier.aclose()
-            assert not threads._all
-            assert not pool._all
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -19,7 +19,7 @@ from tiercache.config.sources import CONFIG_VARIABLE
 from tiercache.config.toml import NOTHING, read_toml
 from tiercache.engine.emitting import checked
 from tiercache.errors import ConfigError
-from tiercache.tiers.redis_urls import parse_url
+from tiercache.tiers.choice import check_urls
 
 
 def is_code(target: str) -> bool:
@@ -42,11 +42,10 @@ def from_file(path: str | None, environ: Mapping[str, str]) -> Configuration:
     except ConfigError as error:
         raise Unreadable(str(error)) from error
     configuration = configuration_of(document, environ, refused)
-    if configuration.settings.url is not None:
-        try:
-            parse_url(configuration.settings.url)
-        except ConfigError as error:
-            refused.append(error)
+    try:
+        check_urls(configuration.settings)
+    except ConfigError as error:
+        refused.append(error)
     for rule in configuration.events:
         try:
             checked(configuration.routes, rule)

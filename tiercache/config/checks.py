@@ -94,7 +94,11 @@ def _settings(configuration: Configuration) -> Iterator[Finding]:
             "the namespace is 'default', as that of every app that names none: two of them on one Redis purge each "
             "other; name it, e.g. namespace='shop'",
         )  # fmt: skip
-    for name, secret in (("url", passwords_of(settings.url)), ("session_secret", settings.session_secret)):
+    for name, secret in (
+        ("url", passwords_of(settings.url)),
+        ("ledger", passwords_of(settings.ledger)),
+        ("session_secret", settings.session_secret),
+    ):
         if secret and sources.get(name) in configuration.files:
             yield Finding(
                 "secret-in-file", where, name,

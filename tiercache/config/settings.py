@@ -27,7 +27,7 @@ from tiercache.core.kinds import (
     whole,
 )
 from tiercache.core.policy import Policy
-from tiercache.core.policy_settings import Duration, Size
+from tiercache.core.policy_settings import BOUNDED, Duration, Size
 from tiercache.core.validation import Secret, Setting, Validated, qualified, redacted, refuse_unknown
 from tiercache.errors import ConfigError
 
@@ -74,6 +74,8 @@ def _forwarding(value: Any) -> str:
 _OF_ROUTES = frozenset(row.name for row in Policy.settings())
 _LABEL = Kind("up to 64 printable characters", _label, {"type": "string", "maxLength": 64})
 _URL = Kind("a URL such as 'redis://localhost:6379/0'", _url, {"type": "string", "minLength": 1})
+_APART = ("memcached://", "memcacheds://")
+"""The URLs of tiers that have no ledger of their own."""
 _SECRET = Kind(
     "text of at least 16 characters, the same in every process", _secret, {"type": "string", "minLength": 16}
 )
@@ -84,6 +86,13 @@ _ROWS = (
         optional(_URL),
         None,
         "The shared tier (L2); None: this process alone.",
+    ),
+    Setting(
+        "ledger",
+        optional(_URL),
+        None,
+        "The Redis that holds the ledger of purges where `url` is that of a Memcached; None there: purges reach this "
+        "process alone.",
     ),
     Setting(
         "namespace",
@@ -196,6 +205,7 @@ _ROWS = (
 class CacheSettings(TypedDict, total=False):
     """The settings of a cache beside its URL, as a type checker sees them."""
 
+    ledger: str | None
     namespace: str
     app: str
     version: str
@@ -239,6 +249,7 @@ class Settings(Validated):
     _table: ClassVar[Mapping[str, Setting]] = MappingProxyType({row.name: row for row in _ROWS})
 
     url: str | None
+    ledger: str | None
     namespace: str
     app: str
     version: str
@@ -272,7 +283,7 @@ class Settings(Validated):
     def converted(cls, name: str, where: str, value: object) -> Any:
         """One setting's parsed value; errors name it as `where`, and show no password."""
         row = cls._table[name]
-        if name == "url" and value is not None and not isinstance(value, str):
+        if name in ("url", "ledger") and value is not None and not isinstance(value, str):
             # The value may hold a password, and its class says enough.
             raise ConfigError(where, type(value), row.kind.accepted)
         return row.kind(where, Secret(value) if row.secret and isinstance(value, str) else value)
@@ -296,6 +307,11 @@ class Settings(Validated):
 
     def _set(self, values: Mapping[str, Any], given: frozenset[str]) -> None:
         complete = dict(values)
+        if values["ledger"] is not None and not self._is_apart(values["url"]):
+            # Its value may hold a password.
+            raise ConfigError(
+                "TierCache: ledger", "***", "a url that begins with memcached:// beside it; a Redis has its own ledger"
+            )
         complete["credential_headers"] = _extended(CREDENTIAL_HEADERS, values["credential_headers"])
         complete["ignore_cookies"] = _extended(IGNORED_COOKIES, values["ignore_cookies"])
         if complete["enabled"] is None:
@@ -303,6 +319,28 @@ class Settings(Validated):
         if complete["debug"] is None:
             complete["debug"] = switched_on(DEBUG_VARIABLE, os.environ)
         super()._set(complete, given)
+
+
+    @staticmethod
+    def _is_apart(url: str | None) -> bool:
+        return url is not None and url.lower().startswith(_APART)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the values of L2 lie elsewhere than the ledger."""
+        return self._is_apart(self.url)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is an L2, and no ledger beside it that other processes read."""
+        return self.apart and self.ledger is None
+
+    def check_consistency(self, setting: str, consistency: str) -> None:
+        """`ConfigError` where something is to be more than bounded, and nobody could say what others have purged."""
+        if self.alone and consistency != BOUNDED:
+            raise ConfigError(
+                setting, consistency, "'bounded', or a ledger beside the URL of the Memcached, which has none"
+            )
 
 
 def _extended(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

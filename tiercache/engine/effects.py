@@ -176,6 +176,18 @@ class Sync:
         )
 
 
+class Probe:
+    """Ask where the values lie for a sign of life."""
+
+    __slots__ = ("deadline", "store")
+
+    def __init__(self, store: SharedStore, deadline: float) -> None:
+        self.store, self.deadline = store, deadline
+
+    def run(self) -> None:
+        self.store.probe(self.deadline)
+
+
 class Leave:
     """Remove the row of a process that has stopped."""
 

@@ -102,7 +102,8 @@ class Engine:
         self.clock = clock
         self.wall = wall
         self.stats.reset()
-        secrets_known = (*passwords_of(settings.url), *filter(None, [settings.session_secret]))
+        passwords = (*passwords_of(settings.url), *passwords_of(settings.ledger))
+        secrets_known = (*passwords, *filter(None, [settings.session_secret]))
         self.redact = Redactor(settings.credential_headers, secrets_known)
         self.complaints = Complaints(self.stats, clock, self.redact)
         self.flights = Flights()

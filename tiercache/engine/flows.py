@@ -18,7 +18,7 @@ from tiercache.core.values import StoredValue
 from tiercache.engine import admitting, session
 from tiercache.engine.effects import Effect, Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
 from tiercache.engine.flights import RELEASED
-from tiercache.errors import CodecError, TierError, TierRejected
+from tiercache.errors import CodecError, TierError, TierRejected, TierTooLarge
 
 if TYPE_CHECKING:
     from tiercache.engine.engine import Engine
@@ -83,13 +83,14 @@ def guarded(engine: Engine, effect: Effect) -> Flow[Any]:
         answer = yield effect
     except Exception as error:
         # What it refuses (it is full, it lacks a permission) it answers all the same.
-        _note(engine, engine.clock() - began, failed=not isinstance(error, TierRejected))
+        note(engine, engine.clock() - began, failed=not isinstance(error, TierRejected))
         raise
-    _note(engine, engine.clock() - began, failed=False)
+    note(engine, engine.clock() - began, failed=False)
     return answer
 
 
-def _note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> None:
+def note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> None:
+    """Tell the circuit breaker of a call to L2, or with `probe` of one that says how L2 is."""
     breaker = engine.breaker
     tell = breaker.probed if probe else breaker.note
     if not tell(took, engine.clock(), failed=failed):
@@ -143,6 +144,9 @@ def keep(engine: Engine, request: Request, stored: StoredResponse | StoredValue,
             marker_ms = max(ttl_ms, int(MARKER_TTL * 1000))
             yield Keep(store, storage_name(whole), marker, marker_ms, deadline)
             variants.shared = True
+    except TierTooLarge as error:
+        engine.complaints.swallow("value too large for L2", error)
+        return False
     except Exception as error:  # the response has left already; whatever this is must not turn it into a failure
         engine.complaints.swallow("L2 write", f"{type(error).__name__}: {error}")
         return False
@@ -197,7 +201,7 @@ def sync(
             received = engine.clock()
             engine.server_time.observe(page.time, sent=asked, received=received)
             if probe:
-                _note(engine, received - asked, failed=False, probe=True)
+                note(engine, received - asked, failed=False, probe=True)
             if ledger.synced(request, page):
                 engine.sync_succeeded()
                 return page
@@ -207,7 +211,7 @@ def sync(
         else:
             engine.sync_failed(error, late=engine.clock() - asked > 2 * longest)
         if probe:
-            _note(engine, engine.clock() - sent, failed=True, probe=True)
+            note(engine, engine.clock() - sent, failed=True, probe=True)
     return None
 
 

@@ -13,10 +13,10 @@ from math import inf
 
 from tiercache.core.records import Wake
 from tiercache.engine import flows, leases
-from tiercache.engine.effects import Flow, Hear, Listen, Rest, ThreadFlow
+from tiercache.engine.effects import Flow, Hear, Listen, Probe, Rest, ThreadFlow
 from tiercache.engine.engine import Engine
 from tiercache.engine.flights import RELEASED, RETRY
-from tiercache.engine.ports import Subscription
+from tiercache.engine.ports import SharedStore, Subscription
 from tiercache.errors import TierError
 
 SYNCS_PER_BOUND = 3
@@ -85,8 +85,23 @@ def _interval(engine: Engine) -> float:
     return min(LONGEST_PAUSE, engine.settings.staleness_bound / SYNCS_PER_BOUND)
 
 
-def _sync(engine: Engine, late: float = 0.0) -> Flow[bool]:
+def _sync(engine: Engine, late: float = 0.0) -> ThreadFlow[bool]:
     # Longer than a sync may take in normal times: attaching to a large ledger takes many pages.
     deadline = time.monotonic() + max(2.0, engine.settings.staleness_bound)
-    page = yield from flows.sync(engine, deadline, probe=True, late=late)
+    assert engine.shared is not None
+    apart = engine.shared.apart
+    page = yield from flows.sync(engine, deadline, probe=not apart, late=late)
+    if apart:
+        yield from _probe(engine, engine.shared, late)
     return page is not None
+
+
+def _probe(engine: Engine, store: SharedStore, late: float) -> ThreadFlow[None]:
+    """Tell the circuit breaker how the values are, which lie elsewhere than the ledger."""
+    asked, failed = engine.clock(), False
+    engine.breaker.probing(asked, late)
+    try:
+        yield Probe(store, time.monotonic() + flows.SYNC_PATIENCE)
+    except Exception:  # the breaker says it
+        failed = True
+    flows.note(engine, engine.clock() - asked, failed=failed, probe=True)

@@ -53,6 +53,17 @@ class Subscription(Protocol):
 class SharedStore(Protocol):
     """L2 with the ledger beside it. `deadline` is a moment of `time.monotonic()`; every call may raise `TierError`."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether the values lie elsewhere than the ledger: a sync that is answered tells nothing of them."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the ledger is this process's own, so that no other one hears of its purges."""
+
+    def probe(self, deadline: float) -> None:
+        """Raises `TierError` where values cannot be reached although syncs are answered."""
+
     def get(self, key: str, deadline: float) -> bytes | None: ...
 
     async def aget(self, key: str, deadline: float) -> bytes | None: ...

@@ -60,7 +60,7 @@ class PurgeReceipt(NamedTuple):
     """What was invalidated, as the ledger names it: `t:` a tag, `p:` a path, `u:` a URL, `r:` a route, `b:` a ban."""
     everything: bool
     shared: bool
-    """Whether other processes hear of it; False where there is no shared tier."""
+    """Whether other processes hear of it; False where there is no shared tier, or none with a ledger."""
     acknowledged: tuple[str, ...] = ()
     """With `wait=True`, the processes that have told that they apply it."""
     isolated: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
         PurgeUnconfirmed: the shared tier has not confirmed it. It holds in this process and is queued for the rest.
     """
     if not purge.members and not purge.everything:
-        return PurgeReceipt(*engine.ledger.stamp(), purge.named, False, engine.shared is not None)
+        return PurgeReceipt(*engine.ledger.stamp(), purge.named, False, _shared(engine))
     deadline = time.monotonic() + engine.settings.purge_timeout
     messages, error = yield from flows.invalidate(engine, purge.members, purge.everything, deadline, ack=purge.wait)
     if error is not None:
@@ -188,4 +188,9 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     if purge.wait and engine.shared is not None:
         fleet = yield from wait_for_fleet(engine, last)
     everything = purge.everything or SOFT_EVERYTHING in purge.members
-    return PurgeReceipt(last.epoch, last.number, purge.named, everything, engine.shared is not None, *fleet)
+    return PurgeReceipt(last.epoch, last.number, purge.named, everything, _shared(engine), *fleet)
+
+
+def _shared(engine: Engine) -> bool:
+    """Whether other processes hear of a purge."""
+    return engine.shared is not None and not engine.shared.alone

@@ -57,6 +57,11 @@ TROUBLES: Final = MappingProxyType(
             "Redis has not confirmed a purge, which holds in this process and is repeated; `confirmed` tells when it "
             "is through",
         ),
+        "purges stay in this process": Trouble(
+            LEDGER,
+            "Memcached is used without a ledger: purges reach L1 and L2 for the process that makes them, and no other "
+            "one. Give `ledger`, the URL of a Redis",
+        ),
         "purge not repeated": Trouble(
             LEDGER, "a purge with `settle` could not be repeated; what failed stands beside it"
         ),
@@ -84,6 +89,9 @@ TROUBLES: Final = MappingProxyType(
         ),
         "L2 read": Trouble(L2, "a read failed or was too slow for `l2_budget`; the request went on without"),
         "L2 write": Trouble(L2, "a write failed or was too slow for `l2_budget`; the response had left already"),
+        "value too large for L2": Trouble(
+            L2, "a response is larger than an item of Memcached may be (its option `-I`), and is kept in L1 alone"
+        ),
         "unreadable value in L2": Trouble(
             L2, "bytes that are corrupt, or of another version of tiercache; counted as a miss"
         ),

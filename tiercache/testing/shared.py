@@ -31,6 +31,8 @@ def _awaitable(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 class MemorySharedTier:
     """One for each namespace. `reachable = False` cuts everybody off from it."""
 
+    apart = alone = False
+
     def __init__(self, epoch: str, clock: Clock) -> None:
         self.reachable = True
         self.followers: list[Callable[[Message | Wake], None]] = []
@@ -98,6 +100,9 @@ class MemorySharedTier:
             rows = tuple(self._rows.values()) if fleet else None
             # The rows are complete: whoever is not among them has never been here.
             return SyncPage(self._epoch, self._head, self._floor, now, records, self._head, True, rows, since=0.0)
+
+    def probe(self, deadline: float) -> None:
+        self._reach()
 
     def leave(self, process_id: str, deadline: float) -> None:
         with self._lock:

@@ -327,3 +327,60 @@ class LoopPool:
 
 
 _abandoned: list[Any] = []
+
+
+class Pools:
+    """Those of one tier. A forked child makes its own, with locks of its own."""
+
+    def __init__(self, servers: Servers, size: int, dialect: Dialect) -> None:
+        self._servers = servers
+        self._size = size
+        self._dialect = dialect
+        self.threads = ThreadPool(servers, size, dialect)
+        self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        self.lock = threading.Lock()
+
+    def execute(self, deadline: float, errand: Errand) -> Any:
+        """Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
+        return self.threads.execute(deadline, errand)
+
+    async def aexecute(self, deadline: float, errand: Errand) -> Any:
+        """`execute` for the running event loop."""
+        pool = self.loops.get(asyncio.get_running_loop()) or await self.new_pool()
+        return await pool.execute(deadline, errand)
+
+    async def new_pool(self) -> LoopPool:
+        """For the running event loop, which has none yet."""
+        loop = asyncio.get_running_loop()
+        with self.lock:
+            for other in [other for other in self.loops if other.is_closed()]:
+                del self.loops[other]
+            pool = self.loops[loop] = LoopPool(self._servers, self._size, self._dialect)
+        await pool.bind()
+        return pool
+
+    def close(self) -> None:
+        """Close what is idle now and the rest when its operation ends. Whoever comes after that connects anew."""
+        with self.lock:
+            threads, loops = self.threads, self.loops
+            self.threads = ThreadPool(self._servers, self._size, self._dialect)
+            self.loops = {}
+        threads.close()
+        for loop, pool in loops.items():
+            try:
+                loop.call_soon_threadsafe(pool.drop_all)
+            except RuntimeError:  # the loop is closed, and closed the pool when it ended
+                pass
+
+    async def aclose(self) -> None:
+        """`close` for the connections of the running event loop alone, which are closed on return."""
+        with self.lock:
+            pool = self.loops.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.aclose()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's connections, and say nothing to the server."""
+        self.threads.forget()
+        for pool in self.loops.values():
+            pool.forget()

@@ -59,10 +59,12 @@ class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
     `pool_size` bounds the connections of all threads together, and of each event loop by itself, over all servers; who
     finds them all busy waits until its deadline. `listen_timeout` (seconds) is the deadline of `listen` where none is
     given, `heartbeat` the seconds of quiet after which a subscription asks for a sign of life. `ledger_limit` is the
-    number of purge records kept, `page` the number of them in one answer to a sync.
+    number of purge records kept, `page` the number of them in one answer to a sync, `setting` what errors call the URL.
 
     Raises `ConfigError` for a URL, namespace or number that cannot work.
     """
+
+    apart = alone = False
 
     def __init__(
         self,
@@ -75,8 +77,9 @@ class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
         heartbeat: float = 5.0,
         ledger_limit: int = LEDGER_LIMIT,
         page: int = PAGE,
+        setting: str = "url",
     ) -> None:
-        self._target = parse_url(url)
+        self._target = parse_url(url, setting)
         if credentials is not None:
             if self._target.address.options.keys() & {"username", "password"}:
                 raise ConfigError("credentials", type(credentials), "no user or password in the URL beside a provider")
@@ -243,6 +246,9 @@ class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
     def guarded(self) -> bool:
         """Whether the server tells its run_id. If not, a restart from an old snapshot can bring purged entries back."""
         return self._scripts.guarded
+
+    def probe(self, deadline: float) -> None:
+        """Syncs tell how it is."""
 
     # Life and death.
 

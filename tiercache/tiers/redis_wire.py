@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from time import monotonic
@@ -12,7 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from tiercache.errors import TierError
-from tiercache.tiers.pools import LoopPool, ThreadPool
+from tiercache.tiers.pools import Pools
 from tiercache.tiers.redis_cluster import ClusterTopology
 from tiercache.tiers.redis_connections import (
     Address,
@@ -56,19 +55,15 @@ class _Redis:
         return translate(error, address.where, address.permissions)
 
 
-class Wire:
+class Wire(Pools):
     """One for each tier; a forked child makes its own, with locks of its own."""
 
     def __init__(self, target: Target, credentials: CredentialProvider | None, pool_size: int) -> None:
         self.resolver = Resolver()
         self.topology = _topology(target, credentials)
-        self._dialect = _Redis(self.resolver)
-        self.threads = ThreadPool(self.topology, pool_size, self._dialect)
-        self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        super().__init__(self.topology, pool_size, _Redis(self.resolver))
         self._where = target.where
         self._reads: dict[asyncio.AbstractEventLoop, Reads] = {}
-        self._pool_size = pool_size
-        self._lock = threading.Lock()
 
     def walk(
         self,
@@ -103,7 +98,7 @@ class Wire:
 
     async def awalk(self, deadline: float, key: str, command: Command | Pipeline, *, careful: bool = False) -> Any:
         """`walk` for the running event loop."""
-        pool = self.loops.get(asyncio.get_running_loop()) or await self._new_pool()
+        pool = self.loops.get(asyncio.get_running_loop()) or await self.new_pool()
         flow = self.topology.route(key, command, careful=careful)
         try:
             step = next(flow)
@@ -127,46 +122,11 @@ class Wire:
         return self._reads.get(loop) or self._new_reads(loop)
 
     def _new_reads(self, loop: asyncio.AbstractEventLoop) -> Reads:
-        with self._lock:
+        with self.lock:
             for other in [other for other in self._reads if other.is_closed()]:
                 del self._reads[other]
             reads = self._reads[loop] = Reads(self, self._where)
         return reads
-
-    async def _new_pool(self) -> LoopPool:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            for other in [other for other in self.loops if other.is_closed()]:
-                del self.loops[other]
-            pool = self.loops[loop] = LoopPool(self.topology, self._pool_size, self._dialect)
-        await pool.bind()
-        return pool
-
-    def close(self) -> None:
-        """Close what is idle now and the rest when its operation ends. Whoever comes after that connects anew."""
-        with self._lock:
-            threads, loops = self.threads, self.loops
-            self.threads = ThreadPool(self.topology, self._pool_size, self._dialect)
-            self.loops = {}
-        threads.close()
-        for loop, pool in loops.items():
-            try:
-                loop.call_soon_threadsafe(pool.drop_all)
-            except RuntimeError:  # the loop is closed, and closed the pool when it ended
-                pass
-
-    async def aclose(self) -> None:
-        """`close` for the connections of the running event loop alone, which are closed on return."""
-        with self._lock:
-            pool = self.loops.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.aclose()
-
-    def forget(self) -> None:
-        """In a forked child: let go of the parent's connections, and say nothing to the server."""
-        self.threads.forget()
-        for pool in self.loops.values():
-            pool.forget()
 
 
 def _share(deadline: float, ask: Ask) -> float:

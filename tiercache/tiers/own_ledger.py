@@ -1,0 +1,141 @@
+"""The ledger of a process by itself, for a store of values that has none: what it purges is dead in this process.
+
+Others may share the values, so the epoch is the same in all of them and the numbers are those of the clock: an entry
+that another process has filled after a purge here is alive here. Nothing is heard of the purges of others, and nothing
+is known of one's own after a restart.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
+from tiercache.errors import TierUnavailable
+
+LIMIT = 200_000
+"""Members kept; past it the oldest go and the floor rises."""
+EPOCH = "own"
+
+
+class Silence:
+    """A subscription to a bus that nobody uses."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def wait(self, timeout: float) -> Message | Wake | None:
+        if self._closed.wait(max(0.0, timeout)):
+            raise TierUnavailable("the subscription was closed")
+        return None
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class OwnLedger:
+    """Nothing here waits, or goes over a wire."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._head = 0
+        self._floor = 0
+        self._members: dict[str, int] = {}
+        self._subscriptions: weakref.WeakSet[Silence] = weakref.WeakSet()
+
+    def purge(
+        self, members: Sequence[str], everything: bool, deadline: float, seen: Stamp | None = None, *, ack: bool = False
+    ) -> list[Message]:
+        """As in the shared ledger; 1,000 members at most share a number."""
+        with self._lock:
+            if everything:
+                return [self._number((), everything=True)]
+            batches = [tuple(members[start : start + BATCH]) for start in range(0, len(members), BATCH)]
+            return [self._number(batch, everything=False) for batch in batches]
+
+    def _number(self, members: tuple[str, ...], *, everything: bool) -> Message:
+        prev = self._head
+        self._head = number = max(prev + 1, self._now())
+        previous = tuple([self._members.get(member, 0) for member in members])
+        if everything:
+            self._floor = number
+            self._members.clear()
+        # The oldest come first.
+        for member in members:
+            self._members.pop(member, None)
+            self._members[member] = number
+        while len(self._members) > LIMIT:
+            oldest = next(iter(self._members))
+            self._floor = max(self._floor, self._members.pop(oldest))
+        return Message(EPOCH, number, prev, self._floor, members, previous=previous)
+
+    def sync(
+        self, request: SyncRequest, process_id: str, deadline: float, bound: float, *, fleet: bool = False
+    ) -> SyncPage:
+        """The head is the time: a fill that begins now is newer than any purge until now."""
+        with self._lock:
+            self._head = max(self._head, self._now())
+            seen = max(self._floor, request.seen if request.epoch == EPOCH else 0)
+            records = tuple([(member, number) for member, number in self._members.items() if number > seen])
+            now = self._wall()
+            rows = (Row(process_id, now, EPOCH, self._head, bound),) if fleet else None
+            return SyncPage(EPOCH, self._head, self._floor, now, records, self._head, True, rows, since=0.0)
+
+    def _now(self) -> int:
+        return int(self._wall() * 1000)
+
+    def leave(self, process_id: str, deadline: float) -> None:
+        """Nobody else is told."""
+
+    def acquire(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
+        """Nobody else is known: each process fills for itself."""
+        return True
+
+    def renew(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
+        return True
+
+    def release(self, name: str, token: str, made: bool, deadline: float) -> None:
+        """Nobody waits."""
+
+    async def apurge(
+        self, members: Sequence[str], everything: bool, deadline: float, seen: Stamp | None = None, *, ack: bool = False
+    ) -> list[Message]:
+        return self.purge(members, everything, deadline, seen, ack=ack)
+
+    async def asynchronise(
+        self, request: SyncRequest, process_id: str, deadline: float, bound: float, *, fleet: bool = False
+    ) -> SyncPage:
+        return self.sync(request, process_id, deadline, bound, fleet=fleet)
+
+    async def aleave(self, process_id: str, deadline: float) -> None:
+        self.leave(process_id, deadline)
+
+    async def aacquire(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
+        return self.acquire(name, token, ttl_ms, deadline)
+
+    async def arenew(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
+        return self.renew(name, token, ttl_ms, deadline)
+
+    async def arelease(self, name: str, token: str, made: bool, deadline: float) -> None:
+        self.release(name, token, made, deadline)
+
+    def listen(self, deadline: float | None = None) -> Silence:
+        subscription = Silence()
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in list(self._subscriptions):
+            subscription.close()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def reset_after_fork(self) -> None:
+        """A child goes on with its copy: what the parent has purged until now is dead in it too."""
+        self._lock = threading.Lock()
+        self._subscriptions = weakref.WeakSet()
