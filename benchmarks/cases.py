@@ -12,6 +12,7 @@ from wsgiref.types import WSGIApplication
 from benchmarks.apps import ASGIApp, constant_asgi, constant_wsgi, flask_app, starlette_app
 from benchmarks.drive import (
     AUTHORIZATION,
+    PROXIED,
     asgi_call,
     asgi_scopes,
     asgi_status,
@@ -94,6 +95,19 @@ def cached(**rule: Any) -> TierCache:
     return cache
 
 
+def asked_much() -> TierCache:
+    """A cache of L1 alone whose last rule, behind others, asks of a hit all that a rule can."""
+    cache = TierCache(namespace="bench")
+    cache.route("/", ttl="10m")
+    cache.route("/account/{rest:path}", cache=False)
+    cache.route("/{section}/{id:int}", ttl="5m")
+    stale: Any = {"stale_while_revalidate": "1m", "stale_if_error": "1h", "early_refresh": 0.9}
+    keyed: Any = {"query": ["page"], "headers": ["accept-language"]}
+    edge: Any = {"browser_ttl": "30s", "cdn_ttl": "1d"}
+    cache.route("/{section}", ttl="1h", tags=["section:{section}", "catalog"], **stale, **keyed, **edge)
+    return cache
+
+
 def asgi_hits(make: Maker) -> Iterator[Comparison]:
     section = "ASGI hit in L1"
     framework = make.asgi("Starlette route, small JSON", starlette_app(), ABSENT)
@@ -111,6 +125,10 @@ def asgi_hits(make: Maker) -> Iterator[Comparison]:
     varied = make.asgi("hit, 200 B, Vary", cached(ttl="1h").asgi(varying), HIT)
     yield Comparison(section, varied, hits[SMALL], Fraction(13, 10))
     yield Comparison(section, varied, bare[SMALL], None)
+    full = make.asgi("hit, 200 B, everything on", asked_much().asgi(constant_asgi(SMALL)), HIT)
+    yield Comparison(section, full, bare[SMALL], Fraction(5))
+    proxied = make.asgi("hit, 200 B, by a proxy, cookies", cached(ttl="1h").asgi(constant_asgi(SMALL)), HIT, *PROXIED)
+    yield Comparison(section, proxied, hits[SMALL], None)
     # The server pays for the scope, in every row above as much beside a hit as beside the bare app. Without it:
     yield Comparison(
         section,

@@ -23,6 +23,12 @@ FIELDS: list[tuple[bytes, bytes]] = [
     (b"sec-fetch-site", b"same-origin"),
 ]
 AUTHORIZATION = (b"authorization", b"Bearer 0123456789abcdef0123456789abcdef")
+PROXIED = [
+    (b"x-forwarded-proto", b"https"),
+    (b"x-forwarded-host", b"shop.example"),
+    (b"cookie", b"_ga=GA1.2.1234567890.1700000000; _gid=GA1.2.987654321.1700000000"),
+]
+"""What a proxy and the scripts of a page add to the fields of a request; it names nobody."""
 
 
 async def receive() -> Message:

@@ -6,6 +6,7 @@ Where the peers of the `bench` extra, wrk or matplotlib are not installed, their
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks.documents import fill_in
 from benchmarks.parts import PARTS, Outcome
 from benchmarks.peers import report, under_wrk
+from benchmarks.peers.fronts import NGINX, VARNISH
 from benchmarks.peers.servers import SERVERS
 from benchmarks.peers.standings import Standing, Standings
 from benchmarks.peers.subjects import (
@@ -35,6 +37,7 @@ from benchmarks.peers.subjects import (
     settle,
 )
 from benchmarks.peers.wrk import Turn, read
+from tools import debian_packages
 from tools.debian_packages import find
 
 ROOT = Path(benchmarks.__file__).resolve().parents[1]
@@ -149,16 +152,73 @@ def test_subjects_answer_behind_a_server_under_wrk() -> None:
     except FileNotFoundError:
         pytest.skip("no wrk")
     absent = replace(PEER, name="absent", make="no_such_maker")
-    (found,) = under_wrk.standings(rounds=1, seconds=1, servers=SERVERS[1:2], subjects=[BARE, OURS, absent])
+    asked = [BARE, OURS, PLAIN, absent]
+    (found,) = under_wrk.standings(rounds=1, seconds=1, servers=SERVERS[:1], subjects=asked)
     lines = {line.subject.name: line for line in found.lines}
-    assert found.title == "granian, ASGI"
-    assert set(lines) == {BARE.name, OURS.name, "absent"}
-    assert lines["absent"].note
-    for name in (BARE.name, OURS.name):
-        assert len(lines[name].samples) == 1
-        assert lines[name].median > 0
-        assert lines[name].note == ""
-        assert lines[name].cpu
+    assert found.title == "uvicorn"
+    assert set(lines) == {subject.name for subject in (*asked, NGINX, VARNISH)}
+    assert "no_such_maker" in lines["absent"].note
+    for subject in (BARE, OURS, PLAIN):
+        line = lines[subject.name]
+        assert (len(line.samples), line.note) == (1, "")
+        assert line.median > 0
+        assert line.cpu
+    # nginx and Varnish may be absent, and then say so.
+    for subject in (NGINX, VARNISH):
+        assert lines[subject.name].samples or lines[subject.name].note
+
+
+class Ended:
+    """A worker that has ended, with the last that it wrote; to the system it is this process."""
+
+    class process:
+        pid = os.getpid()
+
+    port = 1
+
+    def said(self) -> str:
+        return "starting\nout of memory"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (ValueError("not a report"), "ended under load: out of memory"),
+        (Turn(0.0, 0, 0.0, 0.0, "timeout 16"), "answered nothing in a turn; wrk: timeout 16"),
+    ],
+)
+def test_a_server_that_ends_under_load_is_a_line_with_the_reason(said: Turn | Exception, reason: str) -> None:
+    class Wrk:
+        asked = 0
+
+        def turn(self, *_: object) -> Turn:
+            self.asked += 1
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+    wrk = Wrk()
+    running = under_wrk.Running(PEER, Ended())  # type: ignore[arg-type]
+    for _ in range(2):
+        running.turn(wrk, 1, None)  # type: ignore[arg-type]
+    assert wrk.asked == 1
+    assert (running.standing().samples, running.standing().note) == ((), reason)
+
+
+def test_programs_are_found_where_they_were_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian_packages, "UNPACKED", tmp_path)
+    monkeypatch.setattr(debian_packages.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(FileNotFoundError, match="wrk is neither installed nor unpacked"):
+        find("wrk")
+    program = tmp_path / "wrk" / "usr" / "bin" / "wrk"
+    library = tmp_path / "wrk" / "usr" / "lib" / "libfor.so.1"
+    for file in (program, library):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    found = find("wrk")
+    assert found.path == str(program)
+    assert found.environment["LD_LIBRARY_PATH"] == str(library.parent)
+    assert found.environment["PATH"].split(os.pathsep)[1] == str(program.parent)
 
 
 # -- tables and pictures --------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ BEHIND = "starlette"
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """A subject that answers on a port."""
 
     subject: Subject
@@ -121,11 +121,11 @@ def standings(
 
 def _start(
     processes: Processes, server: Server, subjects: Sequence[Subject], cores: Cores, found: Standings
-) -> list[_Running]:
+) -> list[Running]:
     started = []
     for subject in subjects:
         command = functools.partial(_command, server, cores)
-        started.append(_Running(subject, processes.worker(subject.slug, command, {VARIABLE: subject.slug})))
+        started.append(Running(subject, processes.worker(subject.slug, command, {VARIABLE: subject.slug})))
     return [one for one in started if _answers(one, found)]
 
 
@@ -134,8 +134,8 @@ def _command(server: Server, cores: Cores, port: int) -> list[str]:
 
 
 def _start_fronts(
-    processes: Processes, running: Sequence[_Running], cores: Cores, found: Standings
-) -> list[_Running]:
+    processes: Processes, running: Sequence[Running], cores: Cores, found: Standings
+) -> list[Running]:
     behind = next((one for one in running if one.subject.make == BEHIND), None)
     started = []
     for front in FRONTS if behind is not None else ():
@@ -147,7 +147,7 @@ def _start_fronts(
     return [one for one in started if _answers(one, found)]
 
 
-def _start_front(processes: Processes, front: Front, app: int, cores: Cores) -> _Running:
+def _start_front(processes: Processes, front: Front, app: int, cores: Cores) -> Running:
     program = front.program()
     folder = processes.directory / front.subject.make
     folder.mkdir()
@@ -155,12 +155,12 @@ def _start_front(processes: Processes, front: Front, app: int, cores: Cores) -> 
     def command(port: int) -> list[str]:
         return pinned(cores.server, front.command(program.path, port, app, folder))
 
-    return _Running(
+    return Running(
         front.subject, processes.worker(front.subject.slug, command, program.environment), front.version()
     )
 
 
-def _answers(one: _Running, found: Standings) -> bool:
+def _answers(one: Running, found: Standings) -> bool:
     """Whether it has come up and does what it is there for; else a line with the reason."""
     try:
         _wait(one.worker)

@@ -162,6 +162,7 @@ def test_what_holds_itself_is_not_kept() -> None:
         ({1: "a"}, dict[int, str]),
         (b"x", bytes | int),
         (7, bytes | int),
+        (2.5, float),
     ],
     ids=repr,
 )
@@ -171,6 +172,13 @@ def test_what_is_kept_comes_back_equal_and_of_the_same_class(value: Any, type_: 
     back = body_from(made.form, made.data, codec)
     assert alike(value, codec.decode(made.data) if made.form == ENCODED else back.whole)
     assert (codec.decode(made.data) if made.form == ENCODED else back.whole) == value
+
+
+def test_an_int_may_be_given_for_a_float_where_it_is_the_same_number() -> None:
+    made = body_of([1, 2.5], MsgspecCodec(list[float]))
+    assert MsgspecCodec(list[float]).decode(made.data) == [1.0, 2.5]
+    with pytest.raises(CodecError):
+        body_of(2**53 + 1, MsgspecCodec(float))
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,26 @@ def test_stale_is_served_while_it_is_loaded_anew(origin: Origin) -> None:
     assert cache.stats()["data"]["s"]["stale"] >= 3
 
 
+@pytest.mark.parametrize("coalesce", ["process", False])
+def test_what_is_soon_to_end_is_loaded_anew_by_one(origin: Origin, coalesce: Any) -> None:
+    cache, hands = turnable()
+    store = cache.read_through("s", load=origin.load, ttl=60, early_refresh=0.5, coalesce=coalesce)
+    store.get("a")
+    hands.turn(29)
+    assert [store.get("a"), store.get("a")] == ["a v1"] * 2
+    hands.turn(2)
+    origin.gate.clear()
+    assert [store.get("a") for _ in range(3)] == ["a v1"] * 3
+    eventually(lambda: len(origin.calls) == 2)
+    origin.gate.set()
+    eventually(lambda: store.get("a") == "a v2")
+    assert origin.calls == ["a", "a"]
+    aside = cache.aside("aside", ttl=60, early_refresh=0.5)
+    aside.set("a", 1)
+    hands.turn(31)
+    assert aside.get("a") == 1
+
+
 def test_stale_is_served_in_place_of_an_error_and_the_database_left_alone(origin: Origin) -> None:
     cache, hands = turnable()
     store = cache.read_through("s", load=origin.load, ttl=60, stale_if_error=600, retry_after_error=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulator import data
 from tests.simulator.oracle import Call, Client, Purge
 from tests.simulator.site import PAGES, Asked, Page
 from tests.simulator.world import Cancelled, Dice, Flow, Sleep
@@ -130,6 +131,8 @@ def _call(process: Process, exchange: Exchange, page: Page, dice: Dice, visitor:
     conditions = dict(exchange.conditions() or ())
     yield Sleep(fleet.app_time(dice), fragile=True)
     call.version = version = fleet.versions[page.path]
+    if page.shows:
+        yield from data.show(process, call, taken, dice)
     if dice.roll() < 0.1:
         more = dice.pick(("a", "b", "c"))
         call.tags.add(more)
@@ -142,7 +145,7 @@ def _call(process: Process, exchange: Exchange, page: Page, dice: Dice, visitor:
             visitor.served(answer.entry, "error")
         exchange.abandon()
         return
-    etag = b'"v%d"' % version
+    etag = b'"v%d-%d"' % (version, call.shown)
     head = ((b"x-call", b"%d" % call.number), (b"etag", etag))
     if conditions.get(b"if-none-match") == etag:
         seen["not modified"] += 1

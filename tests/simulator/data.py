@@ -1,145 +1,195 @@
-"""Values kept beside the responses: cache-aside reads, and writes that go through to the store.
+"""Values kept beside the responses, and a page that shows one: the flows of `loading` and `writing` as they are.
 
-A writer notes where the ledger stands before it changes the database; what it has written may be stored under the
-number of its own purge only if nobody else purged the key in between. Otherwise the key is invalidated and no more.
+Each write has a value of its own, and the order in which the database has taken them tells which is older.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 from tests.simulator.oracle import Call, Purge
 from tests.simulator.site import Page
 from tests.simulator.world import Cancelled, Dice, Flow, Sleep
-from tiercache.core.records import Stamp
-from tiercache.engine import flows
-from tiercache.engine.effects import Fetch, Keep
+from tiercache.core.stores import Get, StoreRule
+from tiercache.core.values import MsgspecCodec
+from tiercache.data import ReadThrough
+from tiercache.data_store import MISS, Wiring
+from tiercache.engine import fill, loading, writing
+from tiercache.engine.events import StoreStats
+from tiercache.engine.loading import Loading
+from tiercache.engine.sources import Load, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulator.process import Process
 
 KEYS = ("d1", "d2")
 DATA = Page("/data", (), ttl=60, isolated_ttl=1.5)
-WAIT = 0.05
-KEPT = 60_000
+RULE = StoreRule("values", {"ttl": 60, "isolated_ttl": 1.5}, codec=MsgspecCodec(int))
 
 
-class Value:
-    """One value in L1."""
+class WriteFailed(Exception):
+    pass
 
-    __slots__ = ("began", "checked", "epoch", "mark", "number", "stale", "tags", "version")
 
-    def __init__(self, key: str, stamp: Stamp, mark: int, began: float, version: int) -> None:
-        self.epoch, self.number = stamp
-        self.tags = ("t:" + key,)
-        self.mark = mark
-        self.began = began
-        self.version = version
-        self.checked = -1
-        self.stale = False
+class Database:
+    """What each key has, and which of two values is the newer one."""
 
-    def outdate(self, at: float, *, history_lost: bool = False) -> None:
-        self.stale = True
+    def __init__(self) -> None:
+        self.rows = dict.fromkeys(KEYS, 0)
+        self._taken = {0: 0}
+        self._made = 0
+
+    def new(self) -> int:
+        """The value of a write that is to come."""
+        self._made += 1
+        return self._made
+
+    def take(self, key: str, value: int) -> int:
+        """Write a value; its place among all."""
+        self.rows[key] = value
+        self._taken[value] = len(self._taken)
+        return self._taken[value]
+
+    def version(self, value: int) -> int:
+        return self._taken[value]
+
+
+def _store(process: Process) -> ReadThrough[str, int]:
+    wiring = Wiring(process.engine, cast("Any", None), cast("Any", None))
+    return ReadThrough(wiring, Source(RULE, StoreStats()))
+
+
+def _asked(process: Process, key: str) -> Loading:
+    return Loading(process.engine, Get(RULE, key, RULE.key_for(key)), Source(RULE, StoreStats()))
+
+
+def _answering(flow: Flow, own: Callable[[Any], Flow | None]) -> Flow:
+    """Drive a flow, and answer in its place what `own` knows an answer to."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            effect = flow.send(value) if error is None else flow.throw(error)
+        except StopIteration as end:
+            return end.value
+        value = error = None
+        try:
+            answer = own(effect)
+            value = (yield effect) if answer is None else (yield from answer)
+        except BaseException as caught:
+            error = caught
 
 
 def read(process: Process, key: str, dice: Dice) -> Flow:
-    """From L1, from Redis, or from the database."""
-    engine, fleet = process.engine, process.fleet
-    ledger, arrived = engine.ledger, fleet.world.now
-    value = process.values.get(key)
-    if value is not None and _usable(process, value):
-        _served(process, key, value, "l1", arrived)
-        return
-    if engine.must_catch_up():
-        yield from flows.catch_up(engine, arrived + WAIT)
-    if engine.trusted():
-        try:
-            found = yield Fetch(engine.shared, "data:" + key, fleet.world.now + WAIT)
-        except Exception:
-            found = None
-        if found is not None:
-            epoch, number, version = json.loads(found)
-            value = Value(key, Stamp(epoch, number), -1, 0.0, version)
-            if _usable(process, value):
-                process.values[key] = value
-                _served(process, key, value, "l2", arrived)
-                return
-    mark, began = ledger.mark, engine.clock()
-    stamp = ledger.stamp()
+    """One get: the value, and what of it was judged."""
+    fleet, arrived = process.fleet, process.fleet.world.now
+    found = _store(process)._hit(RULE.key_for(key))
+    if found is not MISS:
+        _served(process, key, found, "l1", arrived)
+        return found
+    process.ensure_listening()
+
+    def database(effect: Any) -> Flow | None:
+        return _query(process, key, dice) if isinstance(effect, Load) else None
+
+    asked = _asked(process, key)
+    outcome = yield from _answering(loading.read(asked), database)
+    value = _store(process)._taken(asked, outcome)
+    if outcome.made:
+        fleet.world.seen["values loaded"] += 1
+        return value
+    _served(process, key, value, "l2" if outcome.entry.mark < 0 else "l1", arrived)
+    return value
+
+
+def _query(process: Process, key: str, dice: Dice) -> Flow:
+    fleet = process.fleet
     yield Sleep(fleet.app_time(dice), fragile=True)
-    version = fleet.database[key]
+    value = fleet.database.rows[key]
     yield Sleep(fleet.app_time(dice) * 0.3, fragile=True)
-    yield from _keep(process, key, Value(key, stamp, mark, began, version))
-
-
-def _usable(process: Process, value: Value) -> bool:
-    engine = process.engine
-    ledger, now = engine.ledger, engine.clock()
-    trusted = now < ledger.trusted_until
-    if value.checked != ledger.version and not ledger.alive(value):
-        return False
-    if value.stale:
-        return False
-    return trusted or (engine.failing and ledger.isolated_ok(value, now, DATA.isolated))
-
-
-def _keep(process: Process, key: str, value: Value) -> Flow:
-    engine = process.engine
-    known = process.values.get(key)
-    if known is None or (known.number, known.epoch) != (value.number, value.epoch) or known.version <= value.version:
-        process.values[key] = value
-    if engine.trusted():
-        data = json.dumps([value.epoch, value.number, value.version]).encode()
-        try:
-            yield Keep(engine.shared, "data:" + key, data, KEPT, process.fleet.world.now + WAIT)
-        except Exception:
-            process.fleet.world.seen["value not kept"] += 1
+    return value
 
 
 def write(process: Process, key: str, dice: Dice) -> Flow:
-    """To the database, then to the ledger, then, if nobody came between, to the store."""
-    engine, fleet = process.engine, process.fleet
-    world, ledger = fleet.world, engine.ledger
+    """To the database, then to the ledger, then, if nobody came between, to the tiers."""
+    fleet = process.fleet
+    world = fleet.world
     process.ensure_listening()
-    mark, began = ledger.mark, engine.clock()
-    noted = ledger.stamp()
-    yield Sleep(fleet.app_time(dice))
-    fleet.database[key] += 1
-    version = fleet.database[key]
-    yield Sleep(fleet.app_time(dice) * 0.3)
+    value = fleet.database.new()
+    asked = _asked(process, key)
     record = Purge(process.name, world.now, tags=(key,), paths=(), everything=False, soft=False)
-    record.version = version
-    record.members = ("h:t:" + key,)
-    fleet.oracle.writes[key].append(record)
+    record.members = tuple(RULE.changed_by(key, asked.request.key))
+
+    def database(effect: Any) -> Flow | None:
+        return _update(process, key, value, record, dice) if isinstance(effect, writing.Call) else None
+
+    confirmed = False
     try:
-        messages, _ = yield from flows.invalidate(engine, record.members, False, world.now + 2.0)
+        problem = yield from _answering(
+            writing.change(asked, writing.Call(None, None), value, keeps=True), database
+        )
+        confirmed = problem is None
     except Cancelled:
-        messages = []
+        world.seen["writes cut off"] += 1
+    if not record.version:
+        return  # it has not come to the database
     process.told[record] = world.now
-    if not messages:
+    if not confirmed:
         process.awaiting.append(record)
         return
     record.returned = world.now
     world.seen["writes"] += 1
-    if may_store(messages[-1], noted):
-        world.seen["written through"] += 1
-        stamp = Stamp(messages[-1].epoch, messages[-1].number)
-        yield from _keep(process, key, Value(key, stamp, mark, began, version))
-    else:
-        world.seen["written past others"] += 1
+    world.seen["written through" if asked.source.counts.stored else "written past others"] += 1
 
 
-def may_store(message: object, noted: Stamp) -> bool:
-    """Whether nobody has purged the key between the note and the purge of the writer itself."""
-    return (
-        message.epoch == noted.epoch  # type: ignore[attr-defined]
-        and message.floor <= noted.number  # type: ignore[attr-defined]
-        and all(number <= noted.number for number in message.previous)  # type: ignore[attr-defined]
+def _update(process: Process, key: str, value: int, record: Purge, dice: Dice) -> Flow:
+    fleet = process.fleet
+    yield Sleep(fleet.app_time(dice), fragile=True)
+    if dice.roll() < 0.03 and not fleet.calm:
+        fleet.world.seen["writes refused"] += 1
+        raise WriteFailed
+    record.version = fleet.database.take(key, value)
+    fleet.oracle.writes[key].append(record)
+    yield Sleep(fleet.app_time(dice) * 0.3, fragile=True)
+
+
+def show(process: Process, call: Call, taken: fill.Fill, dice: Dice) -> Flow:
+    """The page reads its value while it is made."""
+    key = call.page.shows
+    flow = read(process, key, dice)
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        # Between its steps the task of the page does other things, in the simulation, than be this fill.
+        with _current(taken):
+            try:
+                effect = flow.send(answer) if error is None else flow.throw(error)
+            except StopIteration as end:
+                call.shown = process.fleet.database.version(end.value)
+                return
+        answer = error = None
+        try:
+            answer = yield effect
+        except BaseException as caught:
+            error = caught
+
+
+@contextmanager
+def _current(taken: fill.Fill) -> Iterator[None]:
+    token = fill.enter(taken)
+    try:
+        yield
+    finally:
+        fill.leave(token)
+
+
+def _served(process: Process, key: str, value: int, how: str, arrived: float) -> None:
+    fleet = process.fleet
+    call = Call(-1, DATA, 0.0, f"value {value} of {key}")
+    fleet.oracle.served_value(
+        process, call, fleet.database.version(value), fleet.oracle.writes[key], how, arrived
     )
-
-
-def _served(process: Process, key: str, value: Value, how: str, arrived: float) -> None:
-    oracle = process.fleet.oracle
-    call = Call(-1, DATA, 0.0, f"version {value.version} of {key}")
-    oracle.served_value(process, call, value.version, oracle.writes[key], how, arrived)

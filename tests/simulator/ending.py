@@ -8,6 +8,7 @@ from tests.simulator.oracle import spec_alive
 from tests.simulator.process import Process
 from tests.simulator.site import LAST_PAGE, covered_by_ban
 from tests.simulator.world import Dice, Leftover, Link
+from tiercache.core.values import Held
 
 
 def settle(fleet: Fleet) -> None:
@@ -86,8 +87,8 @@ def _kept(fleet: Fleet) -> None:
             if entry.epoch != mine.epoch and fleet.keep_lost:
                 continue
             if alive != spec_alive(entry, mine.epoch, mine.floor, mine.members, covered_by_ban):
-                call = fleet.oracle.of(entry)
-                raise Leftover(f"{process.name} takes {call} for {'alive' if alive else 'dead'}: {entry.tags}")
+                what = "a value" if isinstance(entry, Held) else fleet.oracle.of(entry)
+                raise Leftover(f"{process.name} takes {what} for {'alive' if alive else 'dead'}: {entry.tags}")
             fleet.world.seen["kept" if alive else "dead"] += 1
 
 

@@ -72,7 +72,7 @@ class Fleet:
         self.subscriptions: dict[Subscription, None] = {}
         self.replica = self.saved = self.redis.snapshot()
         self.versions = {page.path: 1 for page in (*PAGES, LAST_PAGE)}
-        self.database = dict.fromkeys(data.KEYS, 1)
+        self.database = data.Database()
         self.clients = [Client(), Client()]
         self.normal_link = Link()
         self.normal_link.lag, self.normal_link.tail = shape.lag, shape.tail

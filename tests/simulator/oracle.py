@@ -23,7 +23,7 @@ ROUNDING = 1e-6
 class Call:
     """One call of the app that may be stored."""
 
-    __slots__ = ("began", "by", "number", "page", "tags", "version")
+    __slots__ = ("began", "by", "number", "page", "shown", "tags", "version")
 
     def __init__(self, number: int, page: Page, began: float, by: str) -> None:
         self.number = number
@@ -32,6 +32,8 @@ class Call:
         self.by = by
         self.tags: set[str] = {*page.tags}
         self.version = 0
+        self.shown = 0
+        """The version of the value that it shows."""
 
     def __repr__(self) -> str:
         return f"call {self.number} of {self.page} (began {self.began - 1_000_000:.3f} in {self.by})"
@@ -142,6 +144,11 @@ class Oracle:
             if not purge.covers(call):
                 continue
             self._judge(process, call, purge, how, arrived, purge in purges, trusted=trusted, fresh=fresh, lost=lost)
+        if page.shows:
+            seen["pages of data"] += 1
+            for purge in self.writes[page.shows]:
+                if purge.version > call.shown:
+                    self._judge(process, call, purge, how, arrived, False, trusted=trusted, fresh=fresh, lost=lost)
 
     def served_value(
         self, process: Process, call: Call, version: int, writes: list[Purge], how: str, arrived: float

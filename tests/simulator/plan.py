@@ -18,7 +18,7 @@ from tests.simulator.redis_model import ModelRedis
 from tests.simulator.site import routes, settings
 from tests.simulator.world import Dice
 from tiercache.core.history import History
-from tiercache.engine import barrier, consistency, exchange, flows, listening, opening, purging
+from tiercache.engine import barrier, consistency, flows, listening, loading, opening, passage, purging, writing
 from tiercache.engine.troubles import LOGGERS
 
 LENGTH = 5.0
@@ -120,7 +120,7 @@ def virtual_time(fleet: Fleet) -> Iterator[None]:
     jitter = random.Random(fleet.seed)
     places: list[tuple[Any, str, Any]] = [
         (module, "time", watch)
-        for module in (barrier, consistency, exchange, flows, listening, opening, purging)
+        for module in (barrier, consistency, flows, listening, loading, opening, passage, purging, writing)
         if getattr(module, "time", None) is time
     ]
     places.append((listening, "random", jitter))

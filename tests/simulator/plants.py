@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from tests.simulator import data, mishaps
+from tests.simulator import mishaps
 from tests.simulator.fleet import Fleet
 from tests.simulator.mishaps import Mishap
 from tests.simulator.plan import plan_of, simulate
@@ -16,9 +16,10 @@ from tests.simulator.redis_model import ModelRedis
 from tests.simulator.world import Leftover, Violation
 from tiercache.core.history import History
 from tiercache.core.ledger import Ledger
-from tiercache.engine import consistency, flows, opening, purging, validating
+from tiercache.engine import consistency, flows, opening, purging, validating, writing
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
+from tiercache.engine.loading import Loading
 from tiercache.engine.recording import Recording
 
 
@@ -136,13 +137,23 @@ PLANTS = {
         focus=mishaps.session,
     ),
     "a write does not ask who has written meanwhile": _one(
-        data, "may_store", "all(number <= noted.number for number in message.previous)", "True"
+        writing, "may_keep", "all(number <= noted.number for number in message.previous)", "True"
     ),
     "a write does not look at the floor": _one(
-        data, "may_store", "message.floor <= noted.number", "True", focus=mishaps.writers
+        writing, "may_keep", "message.floor <= noted.number", "True", focus=mishaps.writers
     ),
     "a write does not compare epochs": _one(
-        data, "may_store", "message.epoch == noted.epoch", "True", focus=mishaps.writers
+        writing, "may_keep", "message.epoch == noted.epoch", "True", focus=mishaps.writers
+    ),
+    "a write notes its number when it is made": _one(
+        writing, "change", "yield call\n", "yield call; noted = loading.begin().stamp\n", focus=mishaps.writers
+    ),
+    "a write that was cut off invalidates nothing": _one(
+        writing, "change", "yield from _doubt(engine, members, error)", "pass", focus=mishaps.writers
+    ),
+    "a page does not follow its data": _one(Recording, "_tags", "implied += self.fill.followed", "pass"),
+    "a value that was purged while it was loaded is kept": Plant(
+        (Line(Loading, "_entry", "number=fill.stamp.number", "number=engine.ledger.stamp().number"),)
     ),
     "what is dead is validated": Plant(
         (

@@ -90,7 +90,6 @@ class Process:
         """Purges whose call has ended here, confirmed or not: from then on nothing older is served here."""
         self.stopping = threading.Event()
         self.listens = False
-        self.values: dict[str, Any] = {}
         self.shelf = Shelf()
         if parent is not None:
             self._inherit(parent)
@@ -114,7 +113,6 @@ class Process:
 
     def _inherit(self, parent: Process) -> None:
         self.shelf.items.update({key: copy.copy(value) for key, value in parent.shelf.items.items()})
-        self.values = {key: copy.copy(value) for key, value in parent.values.items()}
         self.told = dict(parent.told)
 
     def _fork(self, parent: Process) -> None:

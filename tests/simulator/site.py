@@ -22,13 +22,15 @@ LONG_SWR = 4.0
 class Page:
     """One URL: its tags, and what its route promises."""
 
-    def __init__(self, path: str, tags: tuple[str, ...], **policy: Any) -> None:
+    def __init__(self, path: str, tags: tuple[str, ...], *, shows: str = "", **policy: Any) -> None:
         self.path = path
         self.tags = tags
         self.policy = policy
         self.consistency = policy.get("consistency", "bounded")
         self.swr: float = policy.get("stale_while_revalidate", 0.0)
         self.isolated: float = policy["isolated_ttl"]
+        self.shows = shows
+        """The value of data that it is made with."""
 
     def __repr__(self) -> str:
         return self.path
@@ -41,6 +43,7 @@ PAGES = (
     Page("/news/short", ("b", "c"), ttl=0.4, isolated_ttl=1.5, stale_while_revalidate=LONG_SWR),
     Page("/news/strong", ("a", "c"), ttl=60, isolated_ttl=2.5, consistency="strong"),
     Page("/news/session", ("c",), ttl=60, isolated_ttl=2.5, consistency="session"),
+    Page("/data/page", ("a",), ttl=60, isolated_ttl=1.5, shows="d1"),
 )
 LAST_PAGE = Page("/last", (), ttl=60, isolated_ttl=1)
 """Asked for when everything is over."""

@@ -24,6 +24,7 @@ from tiercache.core.edge_headers import edge_for
 from tiercache.core.entries import Entry
 from tiercache.core.keys import canonical
 from tiercache.core.messages import StoredResponse
+from tiercache.core.values import Held, MsgspecCodec, StoredValue, body_of
 from tiercache.engine.events import Stats
 from tiercache.engine.serving import Presenter
 from tiercache.tiers.memory import MemoryTier, mark_of, size_of
@@ -760,3 +761,45 @@ def test_every_part_of_a_response_counts() -> None:
         changed = copy.copy(entry)
         changed.response = msgspec.structs.replace(entry.response, **{name: value})
         assert size_of(key, changed) - bare > 800, name
+
+
+def value_held(number: int, size: int, tags: int, *, whole: bool) -> tuple[Hashable, Held]:
+    """One value as L1 keeps it: nothing of it is shared with another."""
+    text = f"{number}" + "x" * size
+    value: Any = (number * 1_000_003, text) if whole else {"id": number * 1_000_003, "text": text}
+    codec = MsgspecCodec(tuple[int, str] if whole else dict[str, Any])
+    key = ("('data', 'shop', '', 'products', '', 'x')", number * 1_000_003)
+    stored = StoredValue(
+        key=b"",
+        epoch="epoch",
+        number=1_000 + number,
+        tags=tuple([f"t:product:{number}:{n}" for n in range(tags)]),
+        created=number + 0.1,
+        fresh_until=number + 600.2,
+        keep_until=number + 600.3,
+        cost=number + 0.4,
+    )
+    entry = Held(stored, body_of(value, codec), codec, offset=0.5, isolated_ttl=10.0, mark=-1, began=number + 0.8)
+    entry.checked = 10_000 + number
+    return key, entry
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("size", "tags", "count"), [(10, 3, 400), (200, 3, 300), (2_000, 30, 200), (50_000, 3, 40)])
+def test_the_account_of_values_is_near_what_python_allocates(size: int, tags: int, count: int, whole: bool) -> None:
+    tier = MemoryTier(10**9)
+    value_held(0, size, tags, whole=whole)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(1, count + 1):
+            key, entry = value_held(number, size, tags, whole=whole)
+            tier.store(key, entry, size_of(key, entry), FOREVER)
+        del key, entry
+        gc.collect()
+        allocated = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    # What is small counts a little more than it takes: never less, so that the bound holds.
+    assert 0.9 < tier.currsize / allocated < 1.2

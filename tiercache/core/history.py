@@ -79,10 +79,10 @@ class History:
         return number < self.floor
 
     def overtaken(self, tags: Iterable[str], since: int, but: frozenset[str]) -> bool:
-        """Whether a purge of one of these tags has come after this number, or of everything; `but` those members."""
+        """Whether a purge of one of these tags has come after this number; `but` those members."""
         members = self.members
         looked_at = [SOFT_EVERYTHING, *[kind + tag for tag in tags for kind in (HARD, SOFT)]]
-        return self.floor > since or any(members.get(one, 0) > since for one in looked_at if one not in but)
+        return any(members.get(one, 0) > since for one in looked_at if one not in but)
 
     def outdates(self, tags: tuple[str, ...], number: int) -> float | None:
         """When this process learned that a soft purge has come after this number; None if none has."""

@@ -95,8 +95,13 @@ class MsgspecCodec:
             raise ConfigError(
                 "type", type_, f"a type that msgspec reads ({error}), or a codec of its own: codec=…"
             ) from error
-        self.encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder().encode
         self.name = "msgspec:" + _fingerprint(type_)
+
+
+    def encode(self, value: Any) -> bytes:
+        # A copy: msgspec gives the room away that it has reserved and not used, up to half as much again, for good.
+        return memoryview(self._encode(value)).tobytes()
 
 
 def _fingerprint(type_: Any) -> str:
@@ -164,7 +169,8 @@ def alike(one: object, other: object) -> bool:
     """Whether what was given and what would come back are of the same classes, all the way down."""
     kind = type(one)
     if kind is not type(other):
-        return False
+        # Whoever declares a float may give an int (PEP 484).
+        return kind is int and type(other) is float and one == other
     if kind in _ATOMS:
         return True
     if isinstance(one, dict):

@@ -210,6 +210,11 @@ def opened(loading: Loading) -> Flow[Outcome | None]:
         return (yield from unstored(loading))
     if loading.around is not None and loading.around.within(request.key):
         return Outcome(error=_own_key(request))
+    # Here as with a response: one caller at a time is chosen to have made anew what is soon to end.
+    entry = loading.hit()
+    if entry is not None:
+        counts.hits_l1 += 1
+        return Outcome(entry)
     try:
         answer = yield from open_exchange(loading)
     except BaseException:
@@ -217,7 +222,7 @@ def opened(loading: Loading) -> Flow[Outcome | None]:
         raise
     if answer is not None:
         entry = answer.entry
-        if entry.fresh_until <= request.now:
+        if request.now >= entry.fresh_until:
             counts.stale += 1
         elif answer.collapsed or answer.stored:
             counts.collapsed += 1

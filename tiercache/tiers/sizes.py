@@ -73,7 +73,9 @@ def size_of(key: Hashable, value: Any, encoded: int = 0) -> int:
         return _KEY_ALONE + _bytes_of(key)
     if value.__class__ is Held:
         tags = len(value.tags) * (_SLOT + _TEXT) + len("".join(value.tags))
-        return _PER_ITEM + _bytes_of(key) + sys.getsizeof(value) + _PER_VALUE + tags + value.size
+        # What a key of data begins with is the same for all of its store.
+        own = sys.getsizeof(key) + _bytes_of(key[1:])  # type: ignore[index]
+        return _PER_ITEM + own + sys.getsizeof(value) + _PER_VALUE + tags + value.size
     response = getattr(value, "response", None)
     if not isinstance(response, StoredResponse):
         return _PER_ITEM + _bytes_of(key) + _bytes_of(value)
