@@ -26,18 +26,13 @@ D = TypeVar("D")
 
 class _Deleting(Store[K, V]):
     def delete(self, key: K) -> None:
-        """Invalidate one key in every process: the next read loads.
-
-        Raises:
-            PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued.
-            DataError: called on a running event loop: `await adelete(...)` there.
-        """
+        """Invalidate one key in every process: the next read loads. Raises as `invalidate` does."""
         self._off_loop("delete")
-        raised(drive(self._change(key, self._key(key))))
+        self.invalidate(key)
 
     async def adelete(self, key: K) -> None:
         """`delete` for async code."""
-        raised(await adrive(self._change(key, self._key(key))))
+        await self.ainvalidate(key)
 
 
 class Aside(_Deleting[K, V]):

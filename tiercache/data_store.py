@@ -202,6 +202,20 @@ class Store(Generic[K, V]):
                 raise ConfigError(f"{self._rule.named}: tags", tag, "non-empty strings, such as 'product:7'")
         return named
 
+    def invalidate(self, key: K) -> None:
+        """Invalidate one key in every process: the next read loads.
+
+        Raises:
+            PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued.
+            DataError: called on a running event loop: `await ainvalidate(...)` there.
+        """
+        self._off_loop("invalidate")
+        raised(drive(self._change(key, self._key(key))))
+
+    async def ainvalidate(self, key: K) -> None:
+        """`invalidate` for async code."""
+        raised(await adrive(self._change(key, self._key(key))))
+
     def clear(self) -> None:
         """Invalidate every value of this store in every process.
 

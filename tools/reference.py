@@ -141,9 +141,11 @@ around a function. [How to](../how-to/cache-data.md), and [why it can be relied 
 | `get_many(keys)` | read-through, write-through | a dict of all, in order; raises the first error of a key |
 | `set(key, value, *, ttl=None, tags=())` | write-through | `write(key, value)`, then the ledger and the tiers |
 | `delete(key)` | all | invalidates the key; write-through calls `remove(key)` first |
+| `invalidate(key)` | all | invalidates the key, and no more |
 | `clear()` | all | invalidates every value of the store |
 
-Each has an async form: `aget`, `aget_or_load`, `aget_many`, `aset`, `adelete`, `aclear`. A sync method calls sync
+Each has an async form: `aget`, `aget_or_load`, `aget_many`, `aset`, `adelete`, `ainvalidate`,
+`aclear`. A sync method calls sync
 loaders, and an async one awaits async loaders; a store may be given both (`load=` and `aload=`), and then serves
 threads and tasks. On a running event loop a sync method answers what L1 has, and raises `DataError` for all else.
 

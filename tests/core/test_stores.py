@@ -100,6 +100,8 @@ def test_tags_are_made_of_the_key_or_by_a_function_of_key_and_value() -> None:
     assert rule(tags=["p:{key}"]).tags_for(("eu", 7, b"x", Size.SMALL), None) == ("p:eu:7:x:1",)
     assert rule(tags=lambda key: f"k:{key}").tags_for(7, None) == ("k:7",)
     assert rule(tags=lambda key, value: [f"k:{key}", *value]).tags_for(7, ["x"]) == ("k:7", "x")
+    assert rule(tags=lambda key, prefix="k": f"{prefix}:{key}").tags_for(7, ["x"]) == ("k:7",)
+    assert rule(tags=lambda key, value=None: value).tags_for(7, ["x"]) == ("x",)
     assert text_of(UUID(int=1)) == str(UUID(int=1))
 
 

@@ -635,3 +635,25 @@ def test_a_forked_crowd_begins_anew() -> None:
     store._source.crowd._busy = True
     cache._engine.after_fork()
     assert store.get(1) == 1
+
+
+def test_what_else_a_write_purges_does_not_keep_its_value_out() -> None:
+    """Other keys purge it all the time."""
+    cache, loads = TierCache(), []
+
+    def write(key: str, value: int) -> None:
+        cache.purge(tags=["catalog"])
+
+    store = cache.write_through("s", load=loads.append, write=write, ttl=60, invalidates=["catalog"])
+    store.set("a", 1)
+    assert store.get("a") == 1
+    assert loads == []
+
+
+def test_invalidate_leaves_the_database_alone() -> None:
+    cache, rows = TierCache(), {"a": 1}
+    store = cache.write_through("s", load=rows.get, write=rows.__setitem__, remove=rows.pop, ttl=60)
+    assert store.get("a") == 1
+    rows["a"] = 2
+    store.invalidate("a")
+    assert store.get("a") == rows["a"] == 2

@@ -137,7 +137,7 @@ PLANTS = {
         focus=mishaps.session,
     ),
     "a write does not ask who has written meanwhile": _one(
-        writing, "may_keep", "all(number <= noted.number for number in message.previous)", "True"
+        writing, "may_keep", "all(before.get(HARD + tag, 0) <= noted.number for tag in tags)", "True"
     ),
     "a write does not look at the floor": _one(
         writing, "may_keep", "message.floor <= noted.number", "True", focus=mishaps.writers

@@ -196,7 +196,7 @@ class StoreRule:
         self.named = where = f"store {name!r}"
         tags = settings.get("tags", ())
         self._tags: Tags | None = tags if callable(tags) else None
-        self._by_value = self._tags is not None and _parameters(self._tags) > 1
+        self._by_value = self._tags is not None and _takes_value(self._tags)
         self.policy = _policy(where, {**settings, "tags": ()} if callable(tags) else settings)
         for setting in ("tags", "invalidates"):
             for template in getattr(self.policy, setting):
@@ -275,12 +275,14 @@ class StoreRule:
         return f"StoreRule({self.name!r}, {self.policy!r})"
 
 
-def _parameters(function: Tags) -> int:
+def _takes_value(function: Tags) -> bool:
+    """Whether it is a function of key and value: a second parameter that has to be given, or is called so."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return 1
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        return False
+    in_order = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return any(p.default is p.empty or p.name == "value" for p in in_order[1:2])
 
 
 def _policy(where: str, settings: Mapping[str, Any]) -> Policy:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from tiercache.core.records import Message, Stamp
+from tiercache.core.records import HARD, Message, Stamp
 from tiercache.engine import flows
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
@@ -108,10 +108,12 @@ def _doubt(engine: Engine, members: Sequence[str], error: BaseException) -> Flow
 def may_keep(engine: Engine, message: Message, noted: Stamp, tags: Sequence[str], members: Sequence[str]) -> bool:
     """Whether nobody has purged the key, nor anything else that the value hangs on, since the number was noted."""
     ledger = engine.ledger
+    before = dict(zip(message.members, message.previous, strict=True))
     return (
         message.epoch == noted.epoch
         and message.floor <= noted.number
-        and all(number <= noted.number for number in message.previous)
+        # What else a change purges (`invalidates`) may be purged all the time.
+        and all(before.get(HARD + tag, 0) <= noted.number for tag in tags)
         # Of the other tags this process knows all up to its own purge, or does not tell.
         and ledger.reached(Stamp(message.epoch, message.number))
         and not ledger.overtaken(tags, noted.number, members)
