@@ -197,7 +197,7 @@ class ASGIFills:
     ) -> None:
         self._detached[task] = (exchange, ended)
         self._loops.add(task.get_loop())
-        self._engine.limits.begins_behind()
+        self._engine.limits.begins_behind(task.get_loop())
         task.add_done_callback(self._detached_done)
 
     def _over(self, task: asyncio.Task[None]) -> None:
@@ -206,7 +206,7 @@ class ASGIFills:
         if exchange is not None and ended is not None:
             exchange.forsake()
             ended()
-            self._engine.limits.ends_behind()
+            self._engine.limits.ends_behind(task.get_loop())
 
     def sweep(self) -> None:
         """Let go of what was under way in event loops that have been closed: it will never end."""

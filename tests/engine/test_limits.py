@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 from tiercache import TierCache
@@ -85,3 +86,23 @@ def test_who_stops_waits_for_the_last_fill_behind() -> None:
     limits.ends_behind()
     assert done.wait(FAR)
     waiter.join()
+
+
+def test_tasks_of_a_loop_that_has_stopped_are_not_waited_for() -> None:
+    limits = Limits()
+    loop = asyncio.new_event_loop()
+    limits.begins_behind(loop)
+    # Were it waited for, this would hang.
+    assert limits.drained(FAR)
+    limits.begins_behind()
+    assert not limits.drained(0)
+    limits.ends_behind()
+
+    async def running() -> None:
+        assert not limits.drained(0)
+        limits.ends_behind(loop)
+        assert limits.drained(0)
+
+    loop.run_until_complete(running())
+    loop.close()
+    assert limits.behind == 0

@@ -45,13 +45,13 @@ class Behind:
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Let a task end although its caller has gone."""
-        self._engine.limits.begins_behind()
+        self._engine.limits.begins_behind(task.get_loop())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self._engine.limits.ends_behind()
+        self._engine.limits.ends_behind(task.get_loop())
         if not task.cancelled() and (error := task.exception()) is not None:
             self._engine.complaints.swallow("load behind", f"{type(error).__name__}: {error}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import AbstractEventLoop
 from collections import Counter
 
 from tiercache.core.routes import Route
@@ -19,6 +20,8 @@ class Limits:
         self._over = threading.Condition(self._lock)
         self.behind = 0
         """Fills that run behind answers, or whose clients have gone."""
+        self._loops: Counter[AbstractEventLoop] = Counter()
+        """Of those behind, how many are tasks, by their event loop."""
         self.refreshing = 0
         self._filling: Counter[Route] = Counter()
 
@@ -35,21 +38,34 @@ class Limits:
         with self._lock:
             self.refreshing -= 1
 
-    def begins_behind(self) -> None:
-        """A fill goes on without a client."""
+    def begins_behind(self, loop: AbstractEventLoop | None = None) -> None:
+        """A fill goes on without a client, as a task of `loop` if it is one."""
         with self._lock:
             self.behind += 1
+            if loop is not None:
+                self._loops[loop] += 1
 
-    def ends_behind(self) -> None:
+    def ends_behind(self, loop: AbstractEventLoop | None = None) -> None:
         """It has ended."""
         with self._over:
             self.behind -= 1
+            if loop is not None:
+                self._loops[loop] -= 1
+                if not self._loops[loop]:
+                    del self._loops[loop]
             self._over.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Wait until no fill goes on without a client, for some seconds at most; whether that was reached."""
+        """Wait until no fill goes on without a client, for some seconds at most; whether that was reached.
+
+        Tasks of an event loop that has stopped are not waited for: a server that tells of no shutdown (daphne, or
+        Django's ASGI application) has stopped it before this process ends, and they have no end to come to.
+        """
         with self._over:
-            return self._over.wait_for(lambda: not self.behind, seconds)
+            return self._over.wait_for(lambda: self.behind <= self._stopped(), seconds)
+
+    def _stopped(self) -> int:
+        return sum([count for loop, count in self._loops.items() if not loop.is_running()])
 
     def may_fill(self, route: Route) -> bool:
         """Whether the app may work on one more request of this route for the store; `filled` ends it."""
