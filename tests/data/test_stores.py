@@ -11,6 +11,9 @@ import tiercache
 from tests.data.stores import GUARD, Origin, in_thread, turnable
 from tests.parity.waiting import eventually
 from tiercache import ConfigError, DataError, LoadRefused, LoadTimeout, TierCache
+from tiercache.core.stores import Get
+from tiercache.engine.batching import Loads
+from tiercache.engine.loading import Loading
 
 
 @pytest.fixture
@@ -657,3 +660,15 @@ def test_invalidate_leaves_the_database_alone() -> None:
     rows["a"] = 2
     store.invalidate("a")
     assert store.get("a") == rows["a"] == 2
+
+
+def test_two_of_one_key_in_a_batch_do_not_share_what_can_be_changed() -> None:
+    """They may meet there where what the first flight brought was not for the second."""
+    cache = TierCache()
+    store = cache.read_through("s", load_many=lambda keys: {key: {"list": [key]} for key in keys}, ttl=60)
+    loadings = [Loading(store._engine, Get(store._rule, 1, store._key(1)), store._source) for _ in range(3)]
+    for one in loadings:
+        one.begin()
+    values = Loads(loadings).run()
+    assert values == [{"list": [1]}] * 3
+    assert len({id(value["list"]) for value in values}) == 3
