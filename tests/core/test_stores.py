@@ -68,7 +68,7 @@ class Text(str):
     pass
 
 
-@pytest.mark.parametrize("key", [[], {}, object(), Text("a"), (1, []), bytearray(b"x"), {1}], ids=repr)
+@pytest.mark.parametrize("key", [[], {}, object(), Text("a"), (1, []), bytearray(b"x"), {1}])
 def test_what_is_no_key_is_refused_by_name(key: object) -> None:
     with pytest.raises(ConfigError, match="store 'products': key"):
         rule().key_for(key)

@@ -109,7 +109,7 @@ CHANGEABLE = [
 ]
 
 
-@pytest.mark.parametrize("value", WHOLE, ids=repr)
+@pytest.mark.parametrize("value", WHOLE)
 def test_what_nobody_can_change_is_handed_out_as_it_is(value: object) -> None:
     size = size_whole(value)
     assert size is not None
@@ -164,7 +164,6 @@ def test_what_holds_itself_is_not_kept() -> None:
         (7, bytes | int),
         (2.5, float),
     ],
-    ids=repr,
 )
 def test_what_is_kept_comes_back_equal_and_of_the_same_class(value: Any, type_: Any) -> None:
     codec = MsgspecCodec(type_)
@@ -203,7 +202,6 @@ def test_an_int_may_be_given_for_a_float_where_it_is_the_same_number() -> None:
         ("x", int),
         (lambda: None, Any),
     ],
-    ids=repr,
 )
 def test_what_would_come_back_as_something_else_is_refused(value: Any, type_: Any) -> None:
     with pytest.raises(CodecError):
