@@ -17,14 +17,13 @@ from tiercache.core.stores import Get
 from tiercache.engine import loading, purging, writing
 from tiercache.engine.batching import LoadMany
 from tiercache.engine.behind import Behind
-from tiercache.engine.effects import Flow, adrive, drive
+from tiercache.engine.effects import Effect, Flow, adrive, drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.loading import Loading
 from tiercache.engine.purging import Purge
 from tiercache.engine.sources import Outcome, Source
-from tiercache.engine.writing import Call
 from tiercache.errors import ConfigError, DataError
 
 K = TypeVar("K")
@@ -185,7 +184,7 @@ class Store(Generic[K, V]):
         subject: Any,
         key: Key,
         value: Any = None,
-        call: Call | None = None,
+        call: Effect | None = None,
         *,
         keeps: bool = False,
         ttl: Duration | None = None,

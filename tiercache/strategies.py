@@ -8,9 +8,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
+from tiercache.core.policy import parse_duration
+from tiercache.core.policy_settings import Duration
 from tiercache.core.stores import OWN, StoreRule, StoreSettings
 from tiercache.core.validation import qualified
 from tiercache.core.values import Codec, MsgspecCodec
+from tiercache.core.write_batch import WriteBatch
 from tiercache.data import Aside, ReadThrough, WriteThrough
 from tiercache.data_store import Wiring
 from tiercache.engine.batching import Crowd, Ticks
@@ -18,22 +21,16 @@ from tiercache.engine.behind import Behind
 from tiercache.engine.engine import Engine
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.sources import Source
+from tiercache.engine.writers import Worker
 from tiercache.errors import ConfigError
+from tiercache.loaders import is_async, pair, returned
 from tiercache.memoize import Arguments, Memo, Memoized, MemoRule, memoized
+from tiercache.write_behind import Awaited, QueueSettings, WriteBehind, queue_terms, worker_for
 
 K = TypeVar("K")
 P = ParamSpec("P")
 R = TypeVar("R")
 V = TypeVar("V")
-
-
-def is_async(function: object) -> bool:
-    """Whether calling it gives something to await, as far as can be told without calling it."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or (
-        callable(function) and inspect.iscoroutinefunction(function.__call__)
-    )
 
 
 class Strategies:
@@ -45,6 +42,7 @@ class Strategies:
     def _begin_stores(self) -> None:
         self._wiring = Wiring(self._engine, self._lifecycle, Behind(self._engine))
         self._names: set[str] = set()
+        self._behind: dict[str, WriteBehind[Any, Any]] = {}
 
     # -- cache-aside -------------------------------------------------------------------------------------------------
 
@@ -141,7 +139,7 @@ class Strategies:
         Raises:
             ConfigError: no loader, a setting that cannot work, or a name that another store has.
         """
-        source = self._source(name, _returned(type, load, aload), settings)
+        source = self._source(name, returned(type, load, aload), settings)
         self._loaders(source, load, aload, load_many, aload_many)
         return ReadThrough(self._wiring, source)
 
@@ -198,12 +196,92 @@ class Strategies:
         Raises:
             ConfigError: as for `read_through`.
         """
-        source = self._source(name, _returned(type, load, aload), settings)
+        source = self._source(name, returned(type, load, aload), settings)
         self._loaders(source, load, aload, load_many, aload_many)
         store: WriteThrough[Any, Any] = WriteThrough(self._wiring, source)
-        store._write, store._awrite = _pair(source.rule, "write", write, awrite)
-        store._remove, store._aremove = _pair(source.rule, "remove", remove, aremove)
+        store._write, store._awrite = pair(source.rule, "write", write, awrite)
+        store._remove, store._aremove = pair(source.rule, "remove", remove, aremove)
         return store
+
+    # -- write-behind ------------------------------------------------------------------------------------------------
+
+    @overload
+    def write_behind(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], Awaitable[V]],
+        write: Callable[[WriteBatch[K, V]], object],
+        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[QueueSettings],
+    ) -> WriteBehind[K, V]: ...
+
+    @overload
+    def write_behind(
+        self,
+        name: str,
+        *,
+        load: Callable[[K], V],
+        write: Callable[[WriteBatch[K, V]], object],
+        aload: Callable[[K], Awaitable[V]] | None = None,
+        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
+        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        type: Any = ...,
+        **settings: Unpack[QueueSettings],
+    ) -> WriteBehind[K, V]: ...
+
+    def write_behind(
+        self,
+        name: str,
+        *,
+        load: Any,
+        write: Any,
+        aload: Any = None,
+        load_many: Any = None,
+        aload_many: Any = None,
+        type: Any = Any,
+        **settings: Unpack[QueueSettings],
+    ) -> WriteBehind[Any, Any]:
+        """`read_through` with writes that return once Redis has them: `set`, `delete`, and `add` for numbers. Workers
+        (`tiercache worker`, or `worker()` in the app) call `write(batch)`, sync or async, in one thread each.
+
+        Args:
+            write: writes all of a batch, in one transaction, or raises. It may be given a write twice.
+            settings: as for `read_through`, and those of the queue.
+
+        Raises:
+            ConfigError: as for `read_through`; no Redis; or a name with more than letters, digits and . _ - in it.
+        """
+        engine = self._engine
+        terms, rest = queue_terms(name, settings, engine.shared)
+        source = self._source(name, returned(type, load, aload), rest)
+        self._loaders(source, load, aload, load_many, aload_many)
+        if not callable(write):
+            raise ConfigError(f"{source.rule.named}: write", write, "a function that takes a batch")
+        store: WriteBehind[Any, Any] = WriteBehind(
+            self._wiring, source, terms, Awaited(write) if is_async(write) else write
+        )
+        self._behind[name] = store
+        return store
+
+    def worker(self, *stores: WriteBehind[Any, Any], interval: Duration = "50ms", owned: Duration = "5s") -> Worker:
+        """A worker that takes the queued writes of these stores (of all, where none is named) to the database. Call its
+        `start()`, and `stop(seconds)` before the process ends. Several share the work, in one process or in many.
+
+        Args:
+            interval: how long to wait where there is nothing to do; what comes meanwhile is written together.
+            owned: how long until another worker takes over from one that has died.
+
+        Raises:
+            ConfigError: there is no such store, or Redis does not keep what it acknowledges.
+            TierError: Redis does not answer.
+        """
+        chosen = stores or tuple(self._behind.values())
+        if not chosen or any(self._behind.get(store.name) is not store for store in chosen):
+            raise ConfigError("worker", [store.name for store in chosen], "write-behind stores of this cache")
+        seconds = parse_duration("worker: interval", interval), parse_duration("worker: owned", owned)
+        return worker_for(self._engine, chosen, *seconds)
 
     # -- what they share ---------------------------------------------------------------------------------------------
 
@@ -228,7 +306,7 @@ class Strategies:
                 raise ConfigError(f"memoize {template!r}", function, "a function that returns; this one yields")
             arguments = Arguments(template, function)
             rule = functools.partial(MemoRule, arguments.fields)
-            source = self._source(template, _returned(type, function), settings, rule)
+            source = self._source(template, returned(type, function), settings, rule)
             memo = Memo(self._wiring, source)
             kept: Memoized[P, R] = memoized(memo, source, arguments, function, is_async=is_async(function))
             return kept
@@ -267,40 +345,11 @@ class Strategies:
         return source
 
     def _loaders(self, source: Source, load: Any, aload: Any, load_many: Any, aload_many: Any) -> None:
-        source.load, source.aload = _pair(source.rule, "load", load, aload)
-        source.load_many, source.aload_many = _pair(source.rule, "load_many", load_many, aload_many)
+        source.load, source.aload = pair(source.rule, "load", load, aload)
+        source.load_many, source.aload_many = pair(source.rule, "load_many", load_many, aload_many)
         if not (source.load or source.aload or source.load_many or source.aload_many):
             raise ConfigError(f"{source.rule.named}: load", None, "a function, as load, aload, load_many or aload_many")
         source.crowd, source.ticks = Crowd(self._engine.flights), Ticks(self._wiring.behind.keep)
-
-
-
-
-def _pair(rule: StoreRule, name: str, function: Any, afunction: Any) -> tuple[Any, Any]:
-    """The sync and the async one of two functions as they were given."""
-    for setting, given in ((name, function), ("a" + name, afunction)):
-        if given is not None and not callable(given):
-            raise ConfigError(f"{rule.named}: {setting}", given, "a function")
-    if function is not None and is_async(function):
-        if afunction is not None:
-            raise ConfigError(f"{rule.named}: {name}", function, f"a sync function beside a{name}=…")
-        return None, function
-    return function, afunction
-
-
-def _returned(type_: Any, *loaders: Any) -> Any:
-    """The type of the values: as given, or as the first of the loaders is annotated to return."""
-    if type_ is not Any:
-        return type_
-    for loader in loaders:
-        if loader is not None:
-            try:
-                made = inspect.signature(loader, eval_str=True).return_annotation
-            except (TypeError, ValueError, NameError, AttributeError):
-                continue
-            if made is not inspect.Signature.empty:
-                return made
-    return Any
 
 
 def _codec(where: str, type_: Any) -> MsgspecCodec:

@@ -43,6 +43,7 @@ class Database:
         self.calls = 0
         self.fail: Callable[[Sequence[Job]], None] = lambda jobs: None
         self.invalidated: list[str] = []
+        self.finished = False
 
     def write(self, place: Place, jobs: Sequence[Job], fence: int) -> None:
         self.calls += 1
@@ -51,6 +52,9 @@ class Database:
             for job in jobs:
                 self.rows[job.name] = job.body
                 self.taken.append((place.partition, job.name, job.body))
+
+    def finish(self) -> None:
+        self.finished = True
 
     def members(self, job: Job) -> Sequence[str]:
         self.invalidated.append(job.name)
@@ -122,6 +126,7 @@ def test_everything_is_written_in_order(cache: TierCache, queue: RedisTier) -> N
     assert len(database.taken) == 200
     assert in_order(database)
     assert database.calls <= 20
+    assert database.finished
 
 
 def test_workers_share_the_partitions_and_take_over(cache: TierCache, queue: RedisTier) -> None:

@@ -114,6 +114,13 @@ TROUBLES: Final = MappingProxyType(
             WRITES,
             "the database, or the function that writes, refused a write; after some attempts it is kept aside",
         ),
+        "write-behind: durability unknown": Trouble(
+            WRITES, "Redis does not tell whether it keeps what it acknowledges: make sure that it does"
+        ),
+        "write-behind: value of another type": Trouble(
+            WRITES,
+            "what waits for the database was written by another version of the app; readers get what the database has",
+        ),
         "write-behind worker": Trouble(WRITES, "an error that was kept from a worker: report it"),
         "session not read": Trouble(
             L2, "the store of sessions did not answer; the request went on with an empty session that is not saved"

@@ -47,6 +47,9 @@ class Sink(Protocol):
     def write(self, place: Place, jobs: Sequence[Job], fence: int) -> None:
         """Have the database take all of these, or raise. Only the last one of a key counts."""
 
+    def finish(self) -> None:
+        """The thread that wrote writes no more."""
+
     def members(self, job: Job) -> Sequence[str]:
         """What is to be invalidated when a write is given up: readers have been given its value."""
 
@@ -188,6 +191,14 @@ class Worker:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
+        try:
+            self._take_turns()
+        finally:
+            self._stopped.set()
+            for sink in self._sinks.values():
+                sink.finish()
+
+    def _take_turns(self) -> None:
         while not self._stopped.is_set():
             draining = self._draining.is_set()
             busy = waiting = False
@@ -218,7 +229,6 @@ class Worker:
                 break
             if not busy:
                 self._stopped.wait(self._interval)
-        self._stopped.set()
 
     def _turn(self, place: Place, partition: _Partition) -> bool:
         """Write the oldest jobs of a partition; whether there were any."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tiercache.core.records import HARD, Message, Stamp
 from tiercache.engine import flows
-from tiercache.engine.effects import Flow
+from tiercache.engine.effects import Effect, Flow
 from tiercache.engine.engine import Engine
 from tiercache.engine.loading import Loading
 from tiercache.engine.purging import unconfirmed
@@ -43,7 +43,7 @@ class Call:
         return await self._afunction(*self._arguments)
 
 
-def change(loading: Loading, call: Call | None, value: Any = None, *, keeps: bool) -> Flow[BaseException | None]:
+def change(loading: Loading, call: Effect | None, value: Any = None, *, keeps: bool) -> Flow[BaseException | None]:
     """Write to the database, purge the key, and with `keeps` store the value if it is known to be the last one.
 
     An error comes back in place of being raised: the writer's own, then the tiers are as they were, unless the write

@@ -1,0 +1,430 @@
+"""Write-behind as its users see it: a real Redis that keeps a log, two processes, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.servers import RedisServer
+from tiercache import ConfigError, PurgeError, QueueFull, TierCache, TierRejected, TierUnavailable
+from tiercache.core.write_batch import WriteBatch
+from tiercache.core.write_queue import Durability
+from tiercache.engine.queueing import QueueTerms, objection
+from tiercache.errors import DataError
+from tiercache.write_behind import WriteBehind
+
+PATIENCE = 20.0
+CALM = {"l2_budget": "10s", "l2_slow": "10s", "purge_timeout": "10s"}
+"""A busy machine is nothing that these tests are about."""
+
+
+class Database:
+    """Rows by key, and what was done to them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, Any] = {}
+        self.loads: list[Any] = []
+        self.batches: list[list[tuple[Any, Any]]] = []
+        self.fail: Exception | None = None
+
+    def load(self, key: Any) -> Any:
+        self.loads.append(key)
+        return self.rows.get(key)
+
+    def load_many(self, keys: Sequence[Any]) -> dict[Any, Any]:
+        self.loads.append(tuple(keys))
+        return {key: self.rows[key] for key in keys if key in self.rows}
+
+    def write(self, batch: WriteBatch[Any, Any]) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.batches.append([(one.key, one.value) for one in batch])
+        for one in batch:
+            if one.removed:
+                self.rows.pop(one.key, None)
+            else:
+                self.rows[one.key] = one.value
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[RedisServer]:
+    with RedisServer(appendonly="yes", appendfsync="everysec") as server:
+        yield server
+
+
+@pytest.fixture
+def url(log: RedisServer) -> str:
+    assert log.ask("FLUSHALL") == "+OK"
+    return log.url
+
+
+@pytest.fixture
+def make(url: str) -> Iterator[Callable[..., TierCache]]:
+    """Caches of different processes, as far as the fleet can tell."""
+    made: list[TierCache] = []
+
+    def cache(where: str = url, **settings: Any) -> TierCache:
+        made.append(TierCache(where, namespace="shop", **{**CALM, **settings}))
+        return made[-1]
+
+    yield cache
+    for one in made:
+        one.close()
+
+
+def store_of(cache: TierCache, database: Database, **settings: Any) -> WriteBehind[Any, Any]:
+    given = {"ttl": "10m", "partitions": 4, **settings}
+    return cache.write_behind("stock", load=database.load, write=database.write, **given)
+
+
+@contextmanager
+def working(cache: TierCache) -> Iterator[None]:
+    worker = cache.worker(interval="5ms", owned="1s")
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop(PATIENCE)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
+
+
+def test_a_write_is_seen_at_once_and_written_later(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows["tea"] = 1
+    here, there = make(), make()
+    writer, reader = store_of(here, database), store_of(there, database)
+    assert reader.get("tea") == writer.get("tea") == 1
+    writer.set("tea", 2)
+    assert reader.get("tea") == writer.get("tea") == 2
+    assert database.rows == {"tea": 1}
+    assert writer.state()[:3] == (1, 1, 0)
+    with working(here):
+        until(lambda: database.rows == {"tea": 2})
+        until(lambda: writer.state()[:3] == (0, 0, 0))
+    assert reader.get("tea") == 2
+    here.purge(tags="nothing", everything=False, wait=True)
+    third = store_of(make(), database)
+    assert third.get("tea") == 2
+
+
+def test_readers_find_what_is_queued_though_every_tier_is_empty(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    store.set("tea", 2)
+    cache.purge(everything=True)
+    assert store_of(make(), database).get("tea") == 2
+    assert database.loads == []
+
+
+def test_what_was_written_meanwhile_is_read_from_the_database(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    store.set("tea", 2)
+    with working(cache):
+        until(lambda: store.state().jobs == 0)
+    cache.purge(everything=True)
+    assert store.get("tea") == 2
+    assert database.loads == ["tea"]
+
+
+def test_many_quick_writes_of_a_key_are_one(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    for number in range(20):
+        store.set("tea", number)
+        store.set("pot", -number)
+    with working(cache):
+        until(lambda: store.state().jobs == 0)
+    assert sorted(write for batch in database.batches for write in batch) == [("pot", -19), ("tea", 19)]
+
+
+def test_a_removal_is_a_write(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows["tea"] = 1
+    cache = make()
+    store = store_of(cache, database)
+    assert store.get("tea") == 1
+    store.delete("tea")
+    assert store.get("tea") is None
+    assert database.rows == {"tea": 1}
+    with working(cache):
+        until(lambda: database.rows == {})
+    cache.purge(everything=True)
+    assert store.get("tea") is None
+
+
+def test_keys_and_values_come_to_the_database_as_they_were_given(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    given = {("tea", 1): {"cents": [1, 2]}, 7: "seven", b"\xff": b"\x00", "none": None}
+    for key, value in given.items():
+        store.set(key, value)
+    with working(cache):
+        until(lambda: store.state().jobs == 0)
+    assert database.rows == given
+
+
+def test_counting_loses_nothing(make: Callable[..., TierCache]) -> None:
+    """Four processes of two threads each add, while workers write and the tiers are emptied."""
+    database = Database()
+    database.rows["views"] = 100
+    caches = [make() for _ in range(4)]
+    stores = [store_of(cache, database) for cache in caches]
+
+    def count(store: WriteBehind[Any, Any]) -> None:
+        for _ in range(25):
+            store.add("views")
+
+    with working(caches[0]), working(caches[1]):
+        threads = [threading.Thread(target=count, args=(store,)) for store in stores for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        until(lambda: stores[0].state().jobs == 0)
+    assert database.rows == {"views": 300}
+    assert stores[0].get("views") == 300
+    assert stores[1].add("views", -300) == 0
+
+
+def test_what_is_no_number_is_not_added_to(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows["name"] = "tea"
+    store = store_of(make(), database)
+    with pytest.raises(TypeError, match="cannot be added to"):
+        store.add("name")
+    store.set("name", "pot")
+    with pytest.raises(TierRejected, match="no number"):
+        store.add("name")
+    with pytest.raises(DataError, match="whole number"):
+        store.add("views", 1.5)  # type: ignore[arg-type]
+    assert store.add("new") == 1
+    assert store.get("name") == "pot"
+
+
+def test_several_keys_are_looked_for_together(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows.update({key: f"old {key}" for key in "abcd"})
+    cache = make()
+    store = cache.write_behind(
+        "stock", load_many=database.load_many, load=database.load, write=database.write, ttl="10m"
+    )
+    store.set("b", "new b")
+    store.delete("c")
+    cache.purge(everything=True)
+    assert store.get_many("abcde") == {"a": "old a", "b": "new b", "c": None, "d": "old d", "e": None}
+    assert database.loads == [("a", "d", "e")]
+
+
+def test_a_full_queue_is_waited_for_and_then_an_error(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows["tea"] = 0
+    cache = make()
+    store = store_of(cache, database, partitions=1, max_queued=2, full_wait="50ms")
+    store.set("a", 1)
+    store.set("b", 1)
+    with pytest.raises(QueueFull, match=r"2 writes.*full_wait=0.05"):
+        store.set("tea", 1)
+    with pytest.raises(QueueFull):
+        store.add("tea")
+    assert store.get("tea") == 0
+    patient = store_of(make(), database, partitions=1, max_queued=2, full_wait="20s")
+    with working(cache):
+        patient.set("tea", 2)
+        until(lambda: database.rows == {"a": 1, "b": 1, "tea": 2})
+
+
+def test_what_the_database_refuses_is_kept_aside_and_replayed(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    database.rows["tea"] = 1
+    cache, other = make(), make()
+    store, reader = store_of(cache, database, attempts=1), store_of(other, database)
+    database.fail = ValueError("no such product")
+    store.set("tea", 2)
+    assert reader.get("tea") == 2
+    with working(cache):
+        until(lambda: store.state().letters == 1)
+        # What readers were given is taken back.
+        until(lambda: reader.get("tea") == 1)
+        ((place, letter),) = store.letters()
+        assert "no such product" in letter.error
+        database.fail = None
+        assert store.replay(place, letter) == "done"
+        assert store.letters() == []
+        until(lambda: database.rows == {"tea": 2})
+        until(lambda: reader.get("tea") == 2)
+        assert store.replay(place, letter) == "gone"
+        assert not store.drop(place, letter)
+
+
+async def test_from_an_event_loop(make: Callable[..., TierCache]) -> None:
+    database = Database()
+
+    async def load(key: Any) -> Any:
+        return database.load(key)
+
+    async def write(batch: WriteBatch[Any, Any]) -> None:
+        database.write(batch)
+
+    cache = make()
+    store = cache.write_behind("stock", load=load, write=write, ttl="10m")
+    await store.aset("tea", 1)
+    assert await store.aget("tea") == 1
+    assert await store.aadd("views", 2) == 2
+    assert await store.aadd("views", 2) == 4
+    await store.adelete("tea")
+    await cache.apurge(everything=True)
+    assert await store.aget("tea") is None
+    assert await store.aget_many(["views", "none"]) == {"views": 4, "none": None}
+    with pytest.raises(DataError, match="aset"):
+        store.set("tea", 1)
+    worker = cache.worker(interval="5ms")
+    worker.start()
+    async with asyncio.timeout(PATIENCE):
+        while database.rows != {"views": 4}:
+            await asyncio.sleep(0.005)
+    await asyncio.to_thread(worker.stop, PATIENCE)
+    await cache.aclose()
+
+
+def test_a_redis_that_is_away_takes_no_write(make: Callable[..., TierCache], url: str) -> None:
+    database = Database()
+    database.rows["tea"] = 1
+    away = make("redis://127.0.0.1:1/0", l2_budget="50ms", purge_timeout="100ms")
+    store = store_of(away, database)
+    with pytest.raises(TierUnavailable):
+        store.set("tea", 2)
+    # What the database has may be old: it is handed out, and asked for again.
+    assert store.get("tea") == 1
+    assert store.get("tea") == 1
+    assert database.loads == ["tea", "tea"]
+    strong = away.write_behind(
+        "other", load=database.load, write=database.write, ttl="10m", consistency="strong"
+    )
+    with pytest.raises(TierUnavailable):
+        strong.get("tea")
+
+
+def test_a_redis_that_keeps_nothing_is_refused_unless_that_is_meant(one_redis: RedisServer) -> None:
+    assert one_redis.ask("FLUSHALL") == "+OK"
+    cache = TierCache(one_redis.url, namespace="shop", **CALM)  # type: ignore[arg-type]
+    database = Database()
+    try:
+        store = store_of(cache, database)
+        with pytest.raises(ConfigError, match=r"durability: 'disk'.*appendonly yes"):
+            store.set("tea", 1)
+        with pytest.raises(ConfigError, match="appendonly"):
+            cache.worker()
+        accepting = cache.write_behind(
+            "other", load=database.load, write=database.write, ttl="10m", durability="memory"
+        )
+        accepting.set("tea", 1)
+        assert accepting.get("tea") == 1
+    finally:
+        cache.close()
+
+
+TERMS = QueueTerms(1, 1, 1, 1, 1.0, "disk", False)
+
+
+@pytest.mark.parametrize(
+    ("said", "terms", "expected"),
+    [
+        (Durability(0, "allkeys-lru", True, "everysec"), TERMS, ""),
+        (Durability(100, "noeviction", True, "everysec"), TERMS, ""),
+        (Durability(100, "allkeys-lru", True, "everysec"), TERMS, "drops acknowledged writes"),
+        (Durability(100, "volatile-ttl", True, "everysec"), TERMS, "drops acknowledged writes"),
+        (Durability(100, "allkeys-lru", True, "everysec"), TERMS._replace(evicting=True), ""),
+        (Durability(0, "noeviction", False, None), TERMS, "appendonly yes"),
+        (Durability(0, "noeviction", False, None), TERMS._replace(durability="memory"), ""),
+        (Durability(0, "noeviction", True, "everysec"), TERMS._replace(durability="always"), "second or two"),
+        (Durability(0, "noeviction", True, "no"), TERMS._replace(durability="always"), "half minute"),
+        (Durability(0, "noeviction", True, "always"), TERMS._replace(durability="always"), ""),
+        (Durability(None, None, None, None), TERMS, ""),
+    ],
+)
+def test_what_may_be_lost_is_said(said: Durability, terms: QueueTerms, expected: str) -> None:
+    assert expected in objection(said, terms)
+    assert bool(objection(said, terms)) == bool(expected)
+
+
+def test_the_number_of_partitions_is_that_of_the_queue(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    store_of(make(), database, partitions=4).set("tea", 1)
+    with pytest.raises(ConfigError, match=r"partitions: 8 .*4"):
+        store_of(make(), database, partitions=8).set("tea", 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"partitions": 0}, "partitions"),
+        ({"durability": "fsync"}, "durability"),
+        ({"full_wait": "soon"}, "full_wait"),
+        ({"partition": 3}, "partition"),
+        ({"write": None}, "write"),
+        ({"load": None}, "load"),
+        ({"ttl": None}, "ttl"),
+        ({"consistency": "session"}, "consistency"),
+    ],
+)
+def test_settings_that_cannot_work(make: Callable[..., TierCache], settings: dict[str, Any], named: str) -> None:
+    database = Database()
+    with pytest.raises(ConfigError, match=named):
+        make().write_behind("stock", **{"load": database.load, "write": database.write, "ttl": "1m", **settings})
+
+
+def test_a_queue_needs_a_redis_and_a_plain_name(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    with pytest.raises(ConfigError, match="Redis"):
+        store_of(TierCache(), database)
+    with pytest.raises(ConfigError, match="letters"):
+        make().write_behind("a:{b}", load=database.load, write=database.write, ttl="1m")
+    with pytest.raises(ConfigError, match="worker"):
+        make().worker()
+
+
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    store = store_of(make(), database)
+    with pytest.raises(DataError, match="stock"):
+        store.set("tea", object())
+    with pytest.raises(ConfigError, match="key"):
+        store.set(["tea"], 1)
+    assert store.state().jobs == 0
+
+
+def test_a_purge_that_is_not_confirmed_is_told_and_the_write_stands(
+    make: Callable[..., TierCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    store.set("tea", 1)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise TierUnavailable("away")
+
+    monkeypatch.setattr(cache._engine.shared, "purge", refuse)
+    with pytest.raises(PurgeError):
+        store.set("tea", 2)
+    monkeypatch.undo()
+    assert store.get("tea") == 2
+    with working(cache):
+        until(lambda: database.rows == {"tea": 2})

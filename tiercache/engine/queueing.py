@@ -1,0 +1,372 @@
+"""Write-behind: what a writer puts into the queue, what readers find there, and what workers make of it.
+
+To the flows of data this is a database: `Enqueue` is the write, and a load looks into the queue before it asks the
+database that lags behind. So invalidation, order and staleness are those of write-through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tiercache.core.queued_values import key_from, name_of, partition_of, unqueued
+from tiercache.core.stores import StoreRule
+from tiercache.core.write_batch import QueuedWrite, WriteBatch
+from tiercache.core.write_queue import Added, Base, Durability, Job, Pending, Place, Sum, Write
+from tiercache.engine.engine import Engine
+from tiercache.engine.fill import current_fill
+from tiercache.engine.ports import WriteQueue
+from tiercache.errors import CodecError, ConfigError, QueueFull, TierError
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
+"""Seconds between two looks whether a full queue has room."""
+DURABILITIES = ("memory", "disk", "always")
+
+
+class QueueTerms(NamedTuple):
+    """How a write-behind store keeps what it has acknowledged."""
+
+    partitions: int
+    most: int
+    """Jobs of one partition."""
+    batch: int
+    attempts: int
+    full_wait: float
+    """Seconds that a writer waits for room."""
+    durability: str
+    evicting: bool
+    """Whether a Redis that drops what it holds when memory is full is accepted."""
+
+
+class Queue:
+    """The queue of one store, as its readers and writers see it."""
+
+    def __init__(self, engine: Engine, queue: WriteQueue, rule: StoreRule, terms: QueueTerms) -> None:
+        self.engine = engine
+        self.queue = queue
+        self.rule = rule
+        self.terms = terms
+        self._lock = threading.Lock()
+        self.examined = False
+        """Whether the servers are known to keep what they acknowledge."""
+
+    def place(self, name: str) -> Place:
+        """Where the writes of a key are kept in order."""
+        return Place(self.rule.name, partition_of(name, self.terms.partitions))
+
+    def name(self, key: object) -> str:
+        """The name of a key in the queue. Raises `ConfigError` for what is none."""
+        try:
+            return name_of(key)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.rule.named}: key", key, str(error)) from error
+
+    def deadline(self) -> float:
+        return time.monotonic() + self.engine.settings.purge_timeout
+
+    def examine(self) -> None:
+        """Look once, before the first write, whether the servers keep what they acknowledge.
+
+        Raises:
+            ConfigError: they do not, and nobody has said that this is meant; or the queue was begun with another number
+                of partitions.
+            TierError: they do not answer.
+        """
+        with self._lock:
+            if self.examined:
+                return
+            rule, terms = self.rule, self.terms
+            begun = self.queue.layout(rule.name, terms.partitions, self.deadline())
+            if begun != terms.partitions:
+                raise ConfigError(
+                    f"{rule.named}: partitions",
+                    terms.partitions,
+                    f"{begun}, with which the queue was begun; to change it, let the workers empty the queue, then "
+                    f"`tiercache queue {rule.name} --forget-partitions`",
+                )
+            for partition in range(terms.partitions):
+                said = self.queue.durability(Place(rule.name, partition), self.deadline())
+                complaint = objection(said, terms)
+                if complaint:
+                    raise ConfigError(f"{rule.named}: durability", terms.durability, complaint)
+                if said.policy is None or said.appendonly is None:
+                    self.engine.complaints.swallow(
+                        "write-behind: durability unknown", f"{rule.named}: INFO of Redis does not tell"
+                    )
+            self.examined = True
+
+    # -- what a load asks before the database
+
+    def load(self, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A loader that finds what the database does not have yet."""
+
+        def newest(key: Any) -> Any:
+            name = self.name(key)
+            try:
+                found = self.queue.pending(self.place(name), [name], self.deadline())[0]
+            except TierError as error:
+                self._unknown(error)
+            else:
+                if found is not None:
+                    return self._read(key, found.body, load)
+            return load(key)
+
+        return newest
+
+    def aload(self, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same for event loops."""
+
+        async def newest(key: Any) -> Any:
+            name = self.name(key)
+            try:
+                found = (await self.queue.apending(self.place(name), [name], self.deadline()))[0]
+            except TierError as error:
+                self._unknown(error)
+            else:
+                if found is not None:
+                    return await self._aread(key, found.body, load)
+            return await load(key)
+
+        return newest
+
+    def load_many(self, load_many: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """`load` for a loader of several keys."""
+
+        def newest(keys: Sequence[Any]) -> Any:
+            found: dict[Any, Any] = {}
+            for place, names in self._by_place(keys).items():
+                try:
+                    pending = self.queue.pending(place, list(names), self.deadline())
+                except TierError as error:
+                    self._unknown(error)
+                else:
+                    self._collect(found, names, pending)
+            rest = [key for key in keys if key not in found]
+            return {**load_many(rest), **found} if rest else found
+
+        return newest
+
+    def aload_many(self, load_many: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same for event loops."""
+
+        async def newest(keys: Sequence[Any]) -> Any:
+            found: dict[Any, Any] = {}
+            for place, names in self._by_place(keys).items():
+                try:
+                    pending = await self.queue.apending(place, list(names), self.deadline())
+                except TierError as error:
+                    self._unknown(error)
+                else:
+                    self._collect(found, names, pending)
+            rest = [key for key in keys if key not in found]
+            return {**await load_many(rest), **found} if rest else found
+
+        return newest
+
+    def _by_place(self, keys: Sequence[Any]) -> dict[Place, dict[str, Any]]:
+        places: dict[Place, dict[str, Any]] = {}
+        for key in keys:
+            name = self.name(key)
+            places.setdefault(self.place(name), {})[name] = key
+        return places
+
+    def _collect(self, found: dict[Any, Any], names: dict[str, Any], pending: Sequence[Pending | None]) -> None:
+        for key, one in zip(names.values(), pending, strict=True):
+            if one is None:
+                continue
+            try:
+                found[key] = unqueued(one.body, self.rule.codec)[0]
+            except CodecError as error:
+                self._unreadable(error)
+
+    def _read(self, key: Any, body: bytes, load: Callable[[Any], Any]) -> Any:
+        try:
+            return unqueued(body, self.rule.codec)[0]
+        except CodecError as error:
+            self._unreadable(error)
+        return load(key)
+
+    async def _aread(self, key: Any, body: bytes, load: Callable[[Any], Any]) -> Any:
+        try:
+            return unqueued(body, self.rule.codec)[0]
+        except CodecError as error:
+            self._unreadable(error)
+        return await load(key)
+
+    def _unknown(self, error: TierError) -> None:
+        """The queue does not answer: what the database has may be old, and is handed out once, not kept."""
+        if self.rule.policy.consistency == "strong":
+            raise error
+        self.engine.complaints.swallow("write-behind queue", f"{self.rule.named}: {error}")
+        _keep_nowhere("the queue of writes does not answer")
+
+    def _unreadable(self, error: CodecError) -> None:
+        self.engine.complaints.swallow("write-behind: value of another type", f"{self.rule.named}: {error}")
+        _keep_nowhere("what is newest is of another type")
+
+
+def _keep_nowhere(reason: str) -> None:
+    fill = current_fill()
+    if fill is not None:
+        fill.refusal = fill.refusal or reason
+
+
+class Enqueue:
+    """Put one write into the queue; to the flow of a change, the write to the database."""
+
+    __slots__ = ("_body", "_name", "_queue")
+
+    def __init__(self, queue: Queue, name: str, body: bytes) -> None:
+        self._queue, self._name, self._body = queue, name, body
+
+    def run(self) -> None:
+        queue = self._queue
+        if not queue.examined:
+            queue.examine()
+        write, place = Write(secrets.token_hex(8), self._name, self._body), queue.place(self._name)
+        for pause in _pauses(queue):
+            if queue.queue.put(place, [write], queue.terms.most, queue.deadline()) is not None:
+                return
+            time.sleep(pause)
+
+    async def arun(self) -> None:
+        queue = self._queue
+        if not queue.examined:
+            await asyncio.to_thread(queue.examine)
+        write, place = Write(secrets.token_hex(8), self._name, self._body), queue.place(self._name)
+        for pause in _pauses(queue):
+            if await queue.queue.aput(place, [write], queue.terms.most, queue.deadline()) is not None:
+                return
+            await asyncio.sleep(pause)
+
+
+class EnqueueSum:
+    """Add to the number under a key: to what is pending, or else to what the database has."""
+
+    __slots__ = ("_aload", "_load", "_name", "_number", "_queue", "_subject", "total")
+
+    def __init__(self, queue: Queue, subject: Any, name: str, number: int, load: Any, aload: Any) -> None:
+        self._queue, self._subject, self._name, self._number = queue, subject, name, number
+        self._load, self._aload = load, aload
+        self.total = 0
+        """What it has come to."""
+
+    def run(self) -> None:
+        queue = self._queue
+        if not queue.examined:
+            queue.examine()
+        write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
+        for pause in _pauses(queue):
+            added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
+            while added.cleared is not None:
+                base = Base(_number(queue.rule, self._load(self._subject)), added.cleared)
+                added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
+            if self._done(added):
+                return
+            time.sleep(pause)
+
+    async def arun(self) -> None:
+        queue = self._queue
+        if not queue.examined:
+            await asyncio.to_thread(queue.examine)
+        write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
+        for pause in _pauses(queue):
+            added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
+            while added.cleared is not None:
+                base = Base(_number(queue.rule, await self._aload(self._subject)), added.cleared)
+                added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
+            if self._done(added):
+                return
+            await asyncio.sleep(pause)
+
+    def _done(self, added: Added) -> bool:
+        self.total = added.total
+        return not added.full
+
+
+def _number(rule: StoreRule, value: Any) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int:
+        raise TypeError(f"{rule.named}: a {type(value).__name__} cannot be added to; load=… has to give int or None")
+    return value
+
+
+def _pauses(queue: Queue) -> Any:
+    """Pauses between attempts, until the patience of a writer has run out."""
+    until = time.monotonic() + queue.terms.full_wait
+    pause = SHORTEST_WAIT
+    while True:
+        yield min(pause, max(0.0, until - time.monotonic()))
+        if time.monotonic() >= until:
+            raise QueueFull(
+                f"{queue.rule.named}: {queue.terms.most} writes of one partition wait for the database, and for "
+                f"full_wait={queue.terms.full_wait:g} s there was no room for another"
+            )
+        pause = min(LONGEST_WAIT, pause * 2)
+
+
+def objection(said: Durability, terms: QueueTerms) -> str:
+    """What speaks against keeping acknowledged writes on a server; "" if nothing does."""
+    if said.maxmemory and said.policy not in (None, "noeviction") and not terms.evicting:
+        return (
+            f"a Redis with maxmemory-policy noeviction: this one has {said.policy} and drops acknowledged writes when "
+            "memory is full; evicting=True accepts that"
+        )
+    if terms.durability == "memory":
+        return ""
+    if said.appendonly is False:
+        return (
+            "a Redis with appendonly yes: this one keeps nothing on disk between snapshots, and loses what it has "
+            "acknowledged since the last one when it ends; durability='memory' accepts that"
+        )
+    if terms.durability == "always" and said.appendfsync not in (None, "always"):
+        return (
+            f"a Redis with appendfsync always: this one has {said.appendfsync}, and may lose the last "
+            f"{'second or two' if said.appendfsync == 'everysec' else 'half minute or more'} of acknowledged writes "
+            "when its machine ends; durability='disk' accepts that"
+        )
+    return ""
+
+
+class Drain:
+    """Where the queue of a store ends: what a worker hands the jobs to."""
+
+    def __init__(self, queue: Queue, write: Callable[[WriteBatch[Any, Any]], Any]) -> None:
+        self.queue = queue
+        self.name = queue.rule.name
+        self.partitions = queue.terms.partitions
+        self.batch = queue.terms.batch
+        self.attempts = queue.terms.attempts
+        self._write = write
+
+    def write(self, place: Place, jobs: Sequence[Job], fence: int) -> None:
+        """Have the app write these, one for each key, or raise what it raises."""
+        newest: dict[str, Job] = {}
+        marks: dict[str, int] = {}
+        for job in jobs:
+            newest.pop(job.name, None)
+            newest[job.name] = job
+            marks[job.receipt.history] = max(marks.get(job.receipt.history, 0), job.receipt.number)
+        writes = [self._queued(job) for job in newest.values()]
+        self._write(WriteBatch(place, writes, fence=fence, marks=marks))
+
+    def _queued(self, job: Job) -> QueuedWrite[Any, Any]:
+        value, removed = unqueued(job.body, self.queue.rule.codec)
+        return QueuedWrite(key_from(job.name), value, removed=removed, receipt=job.receipt, at=job.at)
+
+    def finish(self) -> None:
+        """This thread writes no more."""
+        finish = getattr(self._write, "finish", None)
+        if finish is not None:
+            finish()
+
+    def members(self, job: Job) -> Sequence[str]:
+        """What is to be invalidated when a write is given up."""
+        rule = self.queue.rule
+        subject = key_from(job.name)
+        return rule.changed_by(subject, rule.key_for(subject))

@@ -1,0 +1,46 @@
+"""What is asked of the functions that a store is given."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from tiercache.core.stores import StoreRule
+from tiercache.errors import ConfigError
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives something to await, as far as can be told without calling it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or (
+        callable(function) and inspect.iscoroutinefunction(function.__call__)
+    )
+
+
+def pair(rule: StoreRule, name: str, function: Any, afunction: Any) -> tuple[Any, Any]:
+    """The sync and the async one of two functions as they were given."""
+    for setting, given in ((name, function), ("a" + name, afunction)):
+        if given is not None and not callable(given):
+            raise ConfigError(f"{rule.named}: {setting}", given, "a function")
+    if function is not None and is_async(function):
+        if afunction is not None:
+            raise ConfigError(f"{rule.named}: {name}", function, f"a sync function beside a{name}=…")
+        return None, function
+    return function, afunction
+
+
+def returned(type_: Any, *loaders: Any) -> Any:
+    """The type of the values: as given, or as the first of the loaders is annotated to return."""
+    if type_ is not Any:
+        return type_
+    for loader in loaders:
+        if loader is not None:
+            try:
+                made = inspect.signature(loader, eval_str=True).return_annotation
+            except (TypeError, ValueError, NameError, AttributeError):
+                continue
+            if made is not inspect.Signature.empty:
+                return made
+    return Any
