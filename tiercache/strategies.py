@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from tiercache.core.policy import parse_duration
 from tiercache.core.policy_settings import Duration
 from tiercache.core.stores import OWN, StoreRule, StoreSettings
-from tiercache.core.validation import qualified
+from tiercache.core.validation import qualified, refuse_reference
 from tiercache.core.values import Codec, MsgspecCodec
 from tiercache.core.write_batch import WriteBatch
 from tiercache.data import Aside, ReadThrough, WriteThrough
@@ -282,6 +282,16 @@ class Strategies:
             raise ConfigError("worker", [store.name for store in chosen], "write-behind stores of this cache")
         seconds = parse_duration("worker: interval", interval), parse_duration("worker: owned", owned)
         return worker_for(self._engine, chosen, *seconds)
+
+    def write_behind_stores(self) -> list[str]:
+        """The names of the write-behind stores of this cache."""
+        return list(self._behind)
+
+    def write_behind_store(self, name: str) -> WriteBehind[Any, Any]:
+        """One of them. Raises `ConfigError` for a name that none has."""
+        if name not in self._behind:
+            refuse_reference("store", name, self._behind, "a write-behind store of this cache")
+        return self._behind[name]
 
     # -- what they share ---------------------------------------------------------------------------------------------
 

@@ -223,6 +223,19 @@ class WriteBehind(ReadThrough[K, V]):
         """Throw a letter away; whether there was one."""
         return self._queue.queue.drop(place, letter.receipt, self._queue.deadline())
 
+    def forget_partitions(self) -> bool:
+        """Let the next writer say how many partitions there are. False: the queue is not empty. To be called while
+        nobody writes. Raises `TierError`."""
+        queue = self._queue
+        begun = queue.queue.layout(self.name, queue.terms.partitions, queue.deadline())
+        for partition in range(begun):
+            state = queue.queue.queue_state(Place(self.name, partition), queue.deadline())
+            if state.jobs or state.letters:
+                return False
+        queue.queue.forget_layout(self.name, queue.deadline())
+        queue.examined = False
+        return True
+
     def _invalidate(self, letter: Letter) -> None:
         subject = key_from(letter.name)
         drive(flows.invalidate_quietly(self._engine, self._rule.changed_by(subject, self._key(subject))))

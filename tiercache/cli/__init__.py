@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from tiercache.cli import check, schema
+from tiercache.cli import check, queue, schema, worker
 from tiercache.cli.exits import FINE, UNREADABLE, Unreadable
 
 
@@ -28,12 +28,12 @@ class Command(Protocol):
         """Do it; the exit code. Raises `Unreadable` for what is nothing to work on."""
 
 
-COMMANDS: Final[tuple[Command, ...]] = (check, schema)
+COMMANDS: Final[tuple[Command, ...]] = (check, schema, worker, queue)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="tiercache", description="Look into how an app is cached.")
+    parser = argparse.ArgumentParser(prog="tiercache", description="Look into how an app is cached, and work for it.")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(

@@ -55,7 +55,13 @@ def from_file(path: str | None, environ: Mapping[str, str]) -> Configuration:
 
 
 def from_code(target: str, folder: str, *, factory: bool) -> Configuration:
-    """The configuration of a cache in code, which is imported for that.
+    """The configuration of a cache in code, which is imported for that. Arguments and errors are as for `cache_in`."""
+    cache = cache_in(target, folder, factory=factory)
+    return Configuration(cache.settings, cache.sources, cache.policies, cache.routes, cache.events)
+
+
+def cache_in(target: str, folder: str, *, factory: bool) -> TierCache:
+    """A cache in code, which is imported for that.
 
     Args:
         target: `module:attribute`; the attribute may have dots. It may be a `TierCache`, what has one as `cache`, a
@@ -88,7 +94,7 @@ def from_code(target: str, folder: str, *, factory: bool) -> Configuration:
     if cache is None:
         hint = "; with --factory it is called first" if inspect.isroutine(found) and not factory else ""
         raise Unreadable(f"{target} is a {type(found).__name__}, not a TierCache{hint}{_caches_in(module)}")
-    return Configuration(cache.settings, cache.sources, cache.policies, cache.routes, cache.events)
+    return cache
 
 
 def _attribute(module: ModuleType, attribute: str, target: str) -> Any:

@@ -86,7 +86,7 @@ class Queue:
                     f"{rule.named}: partitions",
                     terms.partitions,
                     f"{begun}, with which the queue was begun; to change it, let the workers empty the queue, then "
-                    f"`tiercache queue {rule.name} --forget-partitions`",
+                    f"`tiercache queue MODULE:CACHE {rule.name} --forget-partitions`",
                 )
             for partition in range(terms.partitions):
                 said = self.queue.durability(Place(rule.name, partition), self.deadline())

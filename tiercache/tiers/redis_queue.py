@@ -78,6 +78,11 @@ class QueueCommands:
         key = scripts.layout_of(self.namespace, store)
         return self._drive(deadline, scripts.layout(key, partitions), key)
 
+    def forget_layout(self: _Tier, store: str, deadline: float) -> None:
+        """Let the store be begun anew, with another number of partitions."""
+        key = scripts.layout_of(self.namespace, store)
+        self._drive(deadline, scripts.forget(key), key)
+
     # For workers, which are threads
 
     def attend(self: _Tier, store: str, token: str, ttl_ms: int, deadline: float) -> list[str]:

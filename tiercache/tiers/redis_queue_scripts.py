@@ -277,6 +277,11 @@ def layout(key: str, partitions: int) -> Commands[int]:
         raise TierRejected("the queue holds something that tiercache did not write") from error
 
 
+def forget(key: str) -> Commands[None]:
+    """Remove what is kept for a store as a whole."""
+    yield ("UNLINK", key)
+
+
 def take(keys: Sequence[str], token: str, ttl_ms: int, above: int) -> Commands[int | None]:
     """Own the partition, or go on to; the fencing token, which is another one for each owner and above `above`."""
     fence: int = yield from run(_TAKE, (keys[1], owner_of(keys)), token, max(1, ttl_ms), above)

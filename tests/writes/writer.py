@@ -1,0 +1,59 @@
+"""One writer: `python -m tests.writes.writer NUMBER FILE`. It writes rising values to keys of its own until it dies.
+
+Each line of the file says what was tried (`?`) before it was, and what was acknowledged (`!`) after it was; a line that
+was cut off by the end of the process does not count. It goes on from there when it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from tiercache import PurgeUnconfirmed, TierCacheError
+
+KEYS = 400
+"""Of one writer."""
+
+
+def lines_of(path: Path) -> list[tuple[str, str, int]]:
+    """What the file says: (`?` or `!`, key, value)."""
+    if not path.exists():
+        return []
+    whole = path.read_text().rpartition("\n")[0]
+    return [(mark, key, int(value)) for mark, key, value in (line.split() for line in whole.splitlines())]
+
+
+def main() -> None:
+    from tests.writes.shop import stock
+
+    number, path = int(sys.argv[1]), Path(sys.argv[2])
+    tried: defaultdict[str, int] = defaultdict(int)
+    for _, key, value in lines_of(path):
+        tried[key] = max(tried[key], value)
+    rng = random.Random(number * 1_000_003 + sum(tried.values()))
+    with path.open("ab", buffering=0) as file:
+        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
+            file.write(b"\n")
+        while True:
+            key = f"w{number}-{rng.randrange(KEYS)}"
+            tried[key] += 1
+            file.write(f"? {key} {tried[key]}\n".encode())
+            try:
+                stock.set(key, tried[key])
+            except PurgeUnconfirmed:
+                pass  # the write is queued all the same
+            except TierCacheError:
+                time.sleep(0.05)
+                continue
+            file.write(f"! {key} {tried[key]}\n".encode())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        os._exit(0)
