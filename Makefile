@@ -88,6 +88,14 @@ test-faults: $(STAMP) ## The same for 60 faults, within five minutes
 test-frameworks: $(STAMP) ## Run the site of tests/frameworks in every framework on every server that can run it
 	$(BIN)/python -m pytest tests/frameworks/on_servers.py -n 2 --dist loadgroup $(ARGS)
 
+.PHONY: writes
+writes: $(STAMP) ## Kill all parts of a write-behind store, look for lost writes; ARGS="--writes 10000", "--help"
+	$(BIN)/python -m tests.writes $(ARGS)
+
+.PHONY: test-writes
+test-writes: $(STAMP) ## The same for 12 faults and 2,000 writes, within two minutes
+	$(BIN)/python -m tests.writes --writes 2000 --faults 12 --seconds 120 $(ARGS)
+
 .PHONY: conformance
 conformance: $(STAMP) ## Print what the RFCs on caching ask, and what tiercache does; ARGS=--write for docs/
 	$(BIN)/python -m tests.conformance $(ARGS)

@@ -22,6 +22,7 @@ from tiercache.core.stores import OWN, SETTINGS
 from tiercache.core.validation import Setting
 from tiercache.engine.events import STORE_COUNTERS
 from tiercache.engine.troubles import LOGGERS, TROUBLES
+from tiercache.write_behind import QUEUE
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _MADE = "<!-- Made by `make reference` from the tables in the code. Change it there. -->"
@@ -128,8 +129,9 @@ what it says. A note may well be meant.
 _DATA = """\
 # Data
 
-`cache.aside`, `cache.read_through` and `cache.write_through` make stores of values by key, and `@cache.memoize` one
-around a function. [How to](../how-to/cache-data.md), and [why it can be relied on](../explanation/data.md).
+`cache.aside`, `cache.read_through`, `cache.write_through` and `cache.write_behind` make stores of values by key, and
+`@cache.memoize` one around a function. [How to](../how-to/cache-data.md), and
+[why it can be relied on](../explanation/data.md).
 
 | method | of | |
 |---|---|---|
@@ -140,7 +142,11 @@ around a function. [How to](../how-to/cache-data.md), and [why it can be relied 
 | `get(key)` | read-through, write-through | what the tiers have, else what `load(key)` gives |
 | `get_many(keys)` | read-through, write-through | a dict of all, in order; raises the first error of a key |
 | `set(key, value, *, ttl=None, tags=())` | write-through | `write(key, value)`, then the ledger and the tiers |
-| `delete(key)` | all | invalidates the key; write-through calls `remove(key)` first |
+| `get(key)`, `get_many(keys)` | write-behind | as read-through; what is queued is newer than the database |
+| `set(key, value, *, ttl=None, tags=())` | write-behind | queues the write, then the ledger and the tiers |
+| `add(key, number=1)` | write-behind | adds to a whole number, queues the sum and returns it |
+| `state()`, `letters()`, `replay(...)`, `drop(...)` | write-behind | how far the database is, what it refused |
+| `delete(key)` | all | invalidates the key; write-through calls `remove(key)` first, write-behind queues the removal |
 | `invalidate(key)` | all | invalidates the key, and no more |
 | `clear()` | all | invalidates every value of the store |
 
@@ -175,6 +181,12 @@ _DATA_MORE = (
     ("uncertain", "()", "exceptions of `write` and `remove` after which the database may have changed all the same, "
      "beside `TimeoutError` and `ConnectionError`"),
 )  # fmt: skip
+
+_QUEUE = """\
+## The queue of write-behind
+
+What `cache.write_behind` takes beside these. [How to](../how-to/write-behind.md).
+"""
 
 _COUNTERS = """\
 ## Counters
@@ -300,10 +312,11 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 def data_page() -> str:
     rows = [row for row in Policy.settings() if row.name in SETTINGS and row.name not in ("tags", "invalidates")]
     table = _table(("setting", "default", "meaning", "accepted"), map(_row, [*rows, *OWN.values()]))
+    queue = _table(("setting", "default", "meaning", "accepted"), map(_row, QUEUE.values()))
     counters = _table(("counter", "counts"), ([f"`{name}`", what] for name, what in STORE_COUNTERS.items()))
     extra = ([f"`{name}`", f"`{default}`", meaning] for name, default, meaning in _DATA_MORE)
     more = _table(("setting", "default", "meaning"), extra)
-    return f"{_MADE}\n\n{_DATA}\n{table}\n{more}\n{_COUNTERS}\n{counters}\n{_UNITS}"
+    return f"{_MADE}\n\n{_DATA}\n{table}\n{more}\n{_QUEUE}\n{queue}\n{_COUNTERS}\n{counters}\n{_UNITS}"
 
 
 def pages() -> dict[str, str]:
