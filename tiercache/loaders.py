@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from tiercache.core.stores import StoreRule
 from tiercache.errors import ConfigError
@@ -41,6 +42,8 @@ def returned(type_: Any, *loaders: Any) -> Any:
                 made = inspect.signature(loader, eval_str=True).return_annotation
             except (TypeError, ValueError, NameError, AttributeError):
                 continue
+            if get_origin(made) in (collections.abc.Awaitable, collections.abc.Coroutine):
+                made = get_args(made)[-1]
             if made is not inspect.Signature.empty:
                 return made
     return Any

@@ -380,3 +380,18 @@ async def test_tags_and_lifetimes_are_said_in_async_loaders() -> None:
     hands.turn(6)
     await store.aget("a")
     assert calls == ["a"] * 3
+
+
+async def test_the_type_is_what_is_awaited_of_a_loader() -> None:
+    def aload(key: str) -> Awaitable[tuple[str, int]]:
+        async def load() -> tuple[str, int]:
+            return key, 1
+
+        return load()
+
+    cache = TierCache()
+    store = cache.read_through("s", load=lambda key: (key, 1), aload=aload, ttl=60, type=tuple[str, int])
+    inferred = cache.read_through("t", load=None, aload=aload, ttl=60)  # type: ignore[call-overload]
+    for one in (store, inferred):
+        assert await one.aget("a") == await one.aget("a") == ("a", 1)
+    assert cache.stats()["data"]["t"]["stored"] == 1

@@ -91,13 +91,12 @@ class MsgspecCodec:
         """Whether bytes are stored as they are."""
         try:
             self.decode = msgspec.msgpack.Decoder(type_).decode
+            self.name = "msgspec:" + _fingerprint(type_)
         except (TypeError, NameError, ValueError) as error:
-            raise ConfigError(
-                "type", type_, f"a type that msgspec reads ({error}), or a codec of its own: codec=…"
-            ) from error
+            # What it says of classes that it does not know ends with which.
+            problem = str(error).splitlines()[-1]
+            raise ConfigError("type", type_, f"a type that msgspec reads ({problem}), or a codec: codec=…") from error
         self._encode = msgspec.msgpack.Encoder().encode
-        self.name = "msgspec:" + _fingerprint(type_)
-
 
     def encode(self, value: Any) -> bytes:
         # A copy: msgspec gives the room away that it has reserved and not used, up to half as much again, for good.
@@ -105,13 +104,8 @@ class MsgspecCodec:
 
 
 def _fingerprint(type_: Any) -> str:
-    """Changes with the name of the type, and with its fields."""
-    shape = b""
-    if type_ is not Any:
-        try:
-            shape = msgspec.json.encode(msgspec.json.schema(type_), order="sorted")
-        except (TypeError, ValueError):  # MessagePack knows more than JSON does
-            pass
+    """Changes with the name of the type, and with its fields. Raises `TypeError` for what holds an unknown class."""
+    shape = b"" if type_ is Any else msgspec.json.encode(msgspec.json.schema(type_), order="sorted")
     named = f"{type_.__module__}.{type_.__qualname__}" if isinstance(type_, type) else repr(type_)
     return blake2b(named.encode() + b"\0" + shape, digest_size=8).hexdigest()
 
