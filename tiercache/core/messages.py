@@ -120,7 +120,8 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     number: int
     """The stamp: epoch and number of the ledger when the fill *began*."""
     tags: tuple[str, ...]
-    """Ledger members that kill it: `t:` tags, and the implied `p:` path, `u:` URL, `r:` route, `k:` bucket."""
+    """Ledger members that kill it: `t:` tags, the implied `p:` path, `u:` URL, `r:` route, `k:` bucket, and `v:` of the
+    data that it was made with."""
     status: int
     reason: bytes
     """The reason phrase where the face has one (WSGI), else empty."""
