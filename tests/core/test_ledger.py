@@ -16,6 +16,7 @@ import pytest
 from tests.core.ledger_values import Entry, attached, message, page
 from tiercache.core import history as history_module
 from tiercache.core import ledger as ledger_module
+from tiercache.core.history import History
 from tiercache.core.ledger import Ledger
 from tiercache.core.records import Message, Stamp
 
@@ -147,6 +148,53 @@ class TestReadersWithoutALock:
         names = [name for name, _ in writes if name in ("trusted_until", "_view", "version")]
         assert names == ["trusted_until", "_view", "version", "trusted_until"]
         assert writes[0] == ("trusted_until", -inf)
+
+    @pytest.mark.parametrize("how", ["heard", "synced", "another epoch", "on its own"])
+    def test_who_finds_its_purge_reached_is_not_served_what_it_has_purged(self, how: str, monkeypatch: Any) -> None:
+        """A client with the stamp of its own purge looks before and after each single write."""
+        own = Stamp("F" if how == "another epoch" else "E", 1)
+        looks: list[bool] = []
+
+        def look() -> None:
+            reached = ledger.reached(own)
+            looks.append(reached)
+            served = entry.checked == ledger.version or ledger.alive(entry)
+            assert not (reached and served)
+
+        class WatchedHistory(History):
+            __slots__ = ()
+
+            def __setattr__(self, name: str, value: Any) -> None:
+                super().__setattr__(name, value)
+                if watching:
+                    look()
+
+        class Watched(Ledger):
+            def __setattr__(self, name: str, value: Any) -> None:
+                super().__setattr__(name, value)
+                if watching:
+                    look()
+
+        watching = False
+        monkeypatch.setattr(ledger_module, "History", WatchedHistory)
+        ledger = Watched(bound=1.0, epoch="E", shared=how != "on its own")
+        if ledger.shared:
+            assert ledger.synced(ledger.sync_request(5.0), page(0))
+        entry = Entry()
+        assert ledger.alive(entry)
+        watching = True
+        if how == "heard":
+            ledger.heard(message(1, "h:t:a"), 0.0)
+        elif how == "on its own":
+            ledger.purge_locally(["h:t:a"], False, 0.0)
+        else:
+            if how == "another epoch":
+                assert not ledger.synced(ledger.sync_request(6.0), page(1, epoch="F", complete=False))
+                ledger.heard(message(1, "h:t:a", epoch="F"), 0.0)
+            assert ledger.synced(ledger.sync_request(6.0), page(1, ("h:t:a", 1), epoch=own.epoch))
+        look()
+        assert looks == sorted(looks)
+        assert looks[-1]
 
     def test_threads_never_serve_what_a_finished_purge_killed(self) -> None:
         ledger, done, wrong, stop = attached(), [0], [], threading.Event()

@@ -50,7 +50,13 @@ PLANTS = {
         Ledger,
         "_apply",
         "changed = view.merge(",
-        "view.seq = number if message.prev == view.seq else view.seq; Ledger.meanwhile(view); changed = view.merge(",
+        "self._reached = Stamp(view.epoch, number); Ledger.meanwhile(view); changed = view.merge(",
+    ),
+    "a number is reached before the version is counted": _one(
+        Ledger,
+        "_heard",
+        "if self._apply(view, message, now):",
+        "if (self._apply(view, message, now), setattr(self, '_reached', self.stamp()), Ledger.meanwhile(view))[0]:",
     ),
     "the version is counted before the tags": Plant(
         (

@@ -10,7 +10,11 @@ has not confirmed covers it. A soft purge makes it stale instead.
 
 Readers take no lock. What kills an entry moves in one direction only, from a bar to a member's number to the floor,
 and is written at its new place before it leaves the old one; a reader looks in that same direction, so that it meets
-it at least once. `version` is written last and read first.
+it at least once. `version` is written after all that and read first: a check that noted it has seen what it stands for.
+
+What `reached` says is written after `version`, and read before it. Whoever finds a number reached and then an entry
+whose check is of the current version has an entry that was looked at when that number's members were raised. The other
+way round, a client could find its own purge reached and be served what it has just purged, by a check of before.
 
 A reader that combines trust with the check reads `trusted_until` *before* `version`:
 `now < ledger.trusted_until and (entry.checked == ledger.version or ledger.alive(entry))`. The other way round, a sync
@@ -84,6 +88,8 @@ class Ledger:
         """The bans among the bars, by mark."""
         self._barred_at: dict[str, float] = {}
         """When the soft purges among the bars were asked for."""
+        self._reached = self.stamp()
+        """What is known here without a gap, once `version` says so as well."""
         self._distrusted = -inf
         """No sync that was sent until then gives trust."""
         self._lock = threading.Lock()
@@ -154,9 +160,9 @@ class Ledger:
         return entry.mark >= 0 and now < max(self.last_good_sync, entry.began) + isolated_ttl
 
     def reached(self, stamp: Stamp) -> bool:
-        """Whether all that this stamp stands for is known here."""
-        view = self._view
-        return stamp.epoch == view.epoch and stamp.number <= view.seq
+        """Whether all that this stamp stands for is known here. Read it before `version`."""
+        reached = self._reached
+        return stamp.epoch == reached.epoch and stamp.number <= reached.number
 
     def overtaken(self, tags: Iterable[str], since: int, but: Iterable[str] = ()) -> bool:
         """Whether a purge of one of these tags, hard or soft, has come after this number; `but` those members."""
@@ -184,6 +190,7 @@ class Ledger:
         # comes over a gap kills at once all the same; only `seq` waits for what is missing.
         if self._apply(view, message, now):
             self.version += 1
+        self._reached = self.stamp()
         return message.prev != seq
 
     def _apply(self, view: History, message: Message, now: float) -> bool:
@@ -249,6 +256,7 @@ class Ledger:
                 self.version += 1
             if not page.complete:
                 return False
+            self._reached = self.stamp()
             self.last_good_sync = max(self.last_good_sync, request.sent)
             # Last: trust must not be seen before what it vouches for. From the sending, since a purge that the shared
             # tier took after it answered is missing here, and the answer may have been long on its way.
