@@ -182,6 +182,14 @@ class TestWithALedger:
         cache.close()
 
 
+    def test_sessions_of_users_lie_in_the_ledger(self, memcached: MemcachedServer, redis_url: str) -> None:
+        from tiercache.integrations.sessions import Sessions
+
+        cache = TierCache(memcached.url, namespace="sessions", ledger=redis_url)
+        assert Sessions(cache, "correct horse battery")._store.revoke_sessions("user:1", time.monotonic() + 20) == 0
+        cache.close()
+
+
 class TestAlone:
     def test_values_are_shared_and_purges_are_not(
         self, memcached: MemcachedServer, fleet: Callable[..., Fleet]
@@ -220,6 +228,14 @@ class TestAlone:
         cache = TierCache(memcached.url)
         with pytest.raises(ConfigError, match=r"store 'things': consistency.*ledger"):
             cache.aside("things", ttl="1m", consistency="strong")
+        cache.close()
+
+    def test_it_keeps_no_sessions_of_users(self, memcached: MemcachedServer) -> None:
+        from tiercache.integrations.sessions import Sessions
+
+        cache = TierCache(memcached.url)
+        with pytest.raises(ConfigError, match="a cache with Redis"):
+            Sessions(cache, "correct horse battery")
         cache.close()
 
     def test_credentials_are_for_a_redis(self, memcached: MemcachedServer) -> None:

@@ -14,6 +14,8 @@ from tiercache.config.contradictions import CONTRADICTIONS, SEVERITIES, Finding
 from tiercache.config.effective import Configuration
 
 URL = 'url = "redis://localhost:6379/0"\nnamespace = "shop"\n'
+MEMCACHED = 'url = "memcached://localhost"\nnamespace = "shop"\n'
+LEDGER = 'ledger = "redis://localhost/0"\n'
 FINE = '[[routes]]\npath = "/fine"\nttl = "10m"\n'
 
 
@@ -77,6 +79,11 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "session-without-secret": [
         (URL + rule('ttl = 60\nconsistency = "session"'), URL + rule('ttl = 60\nconsistency = "strong"')),
     ],
+    "consistency-without-ledger": [
+        (MEMCACHED + rule('ttl = 60\nconsistency = "strong"'), MEMCACHED + LEDGER + rule("ttl = 60")),
+        (MEMCACHED + rule('ttl = 60\nconsistency = "session"'),
+         MEMCACHED + LEDGER + rule('ttl = 60\nconsistency = "strong"')),
+    ],
     "tier-not-there": [(rule('ttl = 60\ntiers = ["l2"]'), URL + rule('ttl = 60\ntiers = ["l2"]'))],
     "needs-url": [
         ("staleness_bound = 2\n" + FINE, URL + "staleness_bound = 2\n" + FINE),
@@ -86,7 +93,12 @@ CASES: dict[str, list[tuple[str, str]]] = {
         (rule('ttl = 60\nconsistency = "strong"'), rule('ttl = 60\nconsistency = "bounded"')),
         (rule("ttl = 60\nisolated_ttl = 30"), rule("ttl = 60\nisolated_ttl = 0")),
     ],
+    "purges-stay-in-process": [
+        (MEMCACHED + FINE, MEMCACHED + LEDGER + FINE),
+        (MEMCACHED + FINE, URL + FINE),
+    ],
     "secret-in-file": [
+        (MEMCACHED + 'ledger = "redis://me:hunter2@localhost/0"\n' + FINE, MEMCACHED + LEDGER + FINE),
         ('url = "redis://me:hunter2@localhost/0"\nnamespace = "shop"\n' + FINE, URL + FINE),
         ('url = "redis://localhost/0?password=hunter2"\nnamespace = "shop"\n' + FINE, URL + FINE),
     ],

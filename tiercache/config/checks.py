@@ -13,7 +13,7 @@ from tiercache.config.rule_checks import check_rule, needs_url
 from tiercache.config.settings import DISABLED_VARIABLE
 from tiercache.core.kinds import as_text
 from tiercache.core.policy_kinds import placeholders
-from tiercache.core.policy_settings import SESSION
+from tiercache.core.policy_settings import BOUNDED, SESSION
 from tiercache.core.redaction import passwords_of
 from tiercache.core.routes import Route
 from tiercache.core.templates import covers, meeting
@@ -93,6 +93,13 @@ def _settings(configuration: Configuration) -> Iterator[Finding]:
             "namespace-default", where, "namespace",
             "the namespace is 'default', as that of every app that names none: two of them on one Redis purge each "
             "other; name it, e.g. namespace='shop'",
+        )  # fmt: skip
+    # Where a rule asks for more, that says it.
+    if settings.alone and all(route.policy.consistency == BOUNDED for route in _in_force(configuration)):
+        yield Finding(
+            "purges-stay-in-process", where, "url",
+            "a Memcached has no ledger: a purge reaches the process that makes it and no other one; give a ledger, the "
+            "URL of a Redis (TIERCACHE_LEDGER)",
         )  # fmt: skip
     for name, secret in (
         ("url", passwords_of(settings.url)),

@@ -30,10 +30,16 @@ CONTRADICTIONS: Final = MappingProxyType(
         "coalesce-without-l2": Contradiction("error", '`coalesce="fleet"` where the rule does not use the shared tier'),
         "ttl-zero": Contradiction("error", "`ttl=0` without a stale window stores what is never used"),
         "session-without-secret": Contradiction("error", '`consistency="session"` without a `session_secret`'),
+        "consistency-without-ledger": Contradiction(
+            "error", '`consistency="strong"` or `"session"` with a Memcached that has no `ledger` beside it'
+        ),
         "tier-not-there": Contradiction("error", "a rule stores in the shared tier alone, and there is no `url`"),
         "event-without-rule": Contradiction("error", "an event purges a rule that there is none of"),
         # What starts, and does not do what it says.
         "needs-url": Contradiction("warning", "a setting that means nothing without a shared tier (no `url`)"),
+        "purges-stay-in-process": Contradiction(
+            "warning", "a Memcached without a `ledger`: no purge reaches another process"
+        ),
         "secret-in-file": Contradiction("warning", "a password or secret in a file instead of the environment"),
         "body-larger-than-l1": Contradiction("warning", "`max_body` is larger than all of `l1_size`"),
         "session-cookie-ignored": Contradiction(

@@ -52,7 +52,13 @@ def _tiers(route: Route, settings: Settings) -> Iterator[Finding]:
         yield needs_url(where, "coalesce")
     if lonely and policy.consistency != BOUNDED:
         yield needs_url(where, "consistency")
-    if not lonely and policy.consistency == SESSION and settings.session_secret is None:
+    if settings.alone and policy.consistency != BOUNDED:
+        yield Finding(
+            "consistency-without-ledger", where, "consistency",
+            f"consistency={policy.consistency!r} needs a ledger that all processes read, and a Memcached has none; "
+            "give a ledger (TIERCACHE_LEDGER), or leave it out",
+        )  # fmt: skip
+    elif not lonely and policy.consistency == SESSION and settings.session_secret is None:
         yield Finding(
             "session-without-secret", where, "consistency",
             "consistency='session' signs what clients carry; give a session_secret (TIERCACHE_SESSION_SECRET)",

@@ -162,8 +162,13 @@ class DatabaseListener:
     def _name(self) -> str:
         """Under which the position is kept."""
         engine = self._cache._engine
-        # Without a shared tier each process has its own ledger, and has to hear of everything itself.
-        return self._cache.settings.namespace if engine.shared is not None else f"{engine.process_id}, on its own"
+        # Without a shared ledger each process has its own ledger, and has to hear of everything itself.
+        return f"{engine.process_id}, on its own" if self._on_its_own else self._cache.settings.namespace
+
+    @property
+    def _on_its_own(self) -> bool:
+        shared = self._cache._engine.shared
+        return shared is None or shared.alone
 
     def start(self) -> Self:
         """Begin to listen. Harmless if called twice."""
@@ -206,7 +211,7 @@ class DatabaseListener:
                             self._complaints.settle("database listener", "it listens again")
                         if not found:
                             self._wait(connection, stopping)
-                    if self._cache._engine.shared is None:
+                    if self._on_its_own:
                         connection.execute(self._sql(_FORGET), {"name": self._name})
             except PurgeUnconfirmed:
                 pass  # counted and logged where it was queued; it is read and purged again
