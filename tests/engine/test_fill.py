@@ -248,3 +248,15 @@ def test_what_was_said_for_several_is_taken_over() -> None:
     other = Fill(Stamp("F", 9), 0, 100.0)
     other.merge(batch)
     assert other.foreign
+
+
+def test_another_cache_of_the_namespace_may_know_less() -> None:
+    mine, theirs = local(7), local(3)
+    mine.namespace = theirs.namespace = "same"
+    fill = Fill(mine.stamp(), mine.mark, 100.0, ledger=mine)
+    fill.follow(followed(theirs), theirs, 110.0)
+    assert (fill.stamp, fill.foreign, fill.followed) == (Stamp("E", 3), False, {"t:a", "v:s"})
+    theirs.namespace = "other"
+    fill = Fill(mine.stamp(), mine.mark, 100.0, ledger=mine)
+    fill.follow(followed(theirs, epoch="F"), theirs, 110.0)
+    assert (fill.stamp.number, fill.foreign, fill.followed) == (7, False, set())

@@ -15,6 +15,7 @@ from tests.data.stores import in_thread
 from tests.parity.conftest import Pair, World
 from tests.parity.faces import Asked, Face, Origin, Reply
 from tests.parity.waiting import eventually
+from tiercache import TierCache
 from tiercache.engine.fill import current_fill
 
 RULES: dict[str, dict[str, Any]] = {"/p/{id}": {"ttl": "10m"}, "/alone/{id}": {"ttl": "10m", "follow_data": False}}
@@ -279,3 +280,22 @@ def test_a_value_from_the_shared_tier_hands_on_its_tags(world: World, shop: Shop
     assert other.get("/p/1").hit
     one.cache.purge(tags=["product:1"])
     eventually(lambda: not other.get("/p/1").hit)
+
+
+def test_data_of_a_cache_of_another_namespace_is_like_any_other(world: World, shop: Shop) -> None:
+    """No purge there could reach the page."""
+    face, _ = opened(world, shop)
+    other = TierCache()
+    shop.product = other.memoize("product:{key}", ttl=60)(shop.load)
+    assert [face.get("/p/1").hit, face.get("/p/1").hit] == [False, True]
+
+
+def test_data_of_another_cache_of_the_namespace_is_followed(world: World, shop: Shop, redis_url: str) -> None:
+    face = world.face(shop.origin, redis_url, rules=RULES)
+    other = world.face(shop.origin, redis_url, rules=RULES)
+    shop.sells(other)
+    shop.product("1")
+    assert [face.get("/p/1").hit, face.get("/p/1").hit] == [False, True]
+    shop.rows["1"] = "Kettle"
+    in_thread(lambda: face.cache.purge(tags=["product:1"]))()
+    eventually(lambda: face.get("/p/1").body == b"Kettle")

@@ -24,7 +24,7 @@ that ends a long isolation between the two reads would lend its trust to an entr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from itertools import islice
 from math import inf
 
@@ -77,6 +77,8 @@ class Ledger:
         self.bound = bound
         self.shared = shared
         self.keep_lost = keep_lost
+        self.namespace: Hashable = id(self)
+        """Ledgers that mirror the same history have the same; set by whoever knows of more than one."""
         self.version = 0
         self.trusted_until = -inf if shared else inf
         self.last_good_sync = -inf

@@ -123,7 +123,7 @@ class Batch:
         subjects: list[Hashable] = [one.request.key for one in self._loadings]
         subjects += [subject for fill in around for subject in fill.subjects]
         mark = ledger.mark
-        self._fill = Fill(ledger.stamp(), mark, first.engine.clock(), tuple(subjects))
+        self._fill = Fill(ledger.stamp(), mark, first.engine.clock(), tuple(subjects), ledger)
         self._token = enter(self._fill)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:

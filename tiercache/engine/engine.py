@@ -119,6 +119,8 @@ class Engine:
             shared=shared is not None,
             keep_lost=settings.on_lost_history == "stale",
         )
+        if shared is not None:
+            self.ledger.namespace = (settings.url, settings.namespace)
         self.process_id = secrets.token_hex(8)
         """The name by which the fleet knows this process."""
         self.server_time = ServerTime(wall() - clock())

@@ -28,6 +28,7 @@ class Fill:
         "declared",
         "followed",
         "foreign",
+        "ledger",
         "limit",
         "mark",
         "parent",
@@ -39,7 +40,14 @@ class Fill:
         "ttl",
     )
 
-    def __init__(self, stamp: Stamp, mark: int, began: float, subjects: tuple[Hashable, ...] = ()) -> None:
+    def __init__(
+        self,
+        stamp: Stamp,
+        mark: int,
+        began: float,
+        subjects: tuple[Hashable, ...] = (),
+        ledger: Ledger | None = None,
+    ) -> None:
         self.stamp = stamp
         """Read before the app was called: whatever is invalidated from here on kills what this fill makes."""
         self.mark = mark
@@ -49,6 +57,8 @@ class Fill:
         self.refusal: str | None = None
         self.ttl: float | None = None
         self.declared: Policy | None = None
+        self.ledger = ledger
+        """What the stamp was read from."""
         self.subjects = subjects
         """The keys that are being filled, where they are of data."""
         self.parent: Fill | None = None
@@ -69,6 +79,12 @@ class Fill:
         against all that was known then, whatever version it was last checked at: a record that kills the value later
         has a higher number than the fill, and kills what carries its tags.
         """
+        own = self.ledger
+        if own is not None and own is not ledger:
+            if own.namespace != ledger.namespace:
+                return  # No purge there could reach what is stored here.
+            # Another cache of this process, which may know less than this one: from its number on.
+            self.stamp = Stamp(self.stamp.epoch, min(self.stamp.number, entry.number))
         if entry.epoch != self.stamp.epoch or not ledger.alive(entry):
             self.foreign = True
         self.followed.update(entry.tags)
@@ -93,6 +109,8 @@ class Fill:
         self.followed |= other.followed
         self.since, self.limit = min(self.since, other.since), min(self.limit, other.limit)
         self.foreign |= other.foreign or (bool(other.followed) and other.stamp.epoch != self.stamp.epoch)
+        if other.stamp.epoch == self.stamp.epoch:
+            self.stamp = min(self.stamp, other.stamp)
         self.refusal = self.refusal or other.refusal
         self.ttl = other.ttl if self.ttl is None else self.ttl
 

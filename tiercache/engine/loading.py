@@ -72,7 +72,7 @@ class Loading(Passage[Held]):
         ledger = self.engine.ledger
         # The mark first, as for a response.
         mark = ledger.mark
-        self.fill = fill = Fill(ledger.stamp(), mark, self.engine.clock(), (self.request.key,))
+        self.fill = fill = Fill(ledger.stamp(), mark, self.engine.clock(), (self.request.key,), ledger)
         fill.parent = self.around
         if self.stale is not None and not ledger.alive(self.stale):
             self.stale = None
