@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -19,13 +21,14 @@ from starlette.websockets import WebSocket
 
 from tests.servers import RedisServer
 from tiercache import ConfigError, SessionUnavailable, TierCache
-from tiercache.core.user_sessions import UserSession
+from tiercache.core.user_sessions import Rotation, SessionChanges, UserSession
 from tiercache.engine.user_sessions import Named
 from tiercache.integrations.flask import FlaskTierCache
 from tiercache.integrations.flask_sessions import FlaskSessions
 from tiercache.integrations.sessions import Sessions, decode, encode
 from tiercache.integrations.starlette import TierCacheMiddleware
 from tiercache.integrations.starlette_sessions import SessionsMiddleware
+from tiercache.tiers import redis_sessions
 
 SECRET = "a secret of many characters"
 
@@ -277,6 +280,89 @@ def test_what_was_revoked_meanwhile_does_not_come_back(sessions: Sessions) -> No
     assert seen(sessions, named) == {}
 
 
+def test_what_was_revoked_does_not_come_back_under_another_id(sessions: Sessions) -> None:
+    named = begun(sessions, user="alice", cart=["tea"])
+    session = opened(sessions, named)
+    session.tag("user:7")
+    sessions.save(session, named)
+    late = opened(sessions, named)
+    late["cart"].append("pot")
+    late.rotate()
+    assert sessions.revoke("user:7") == 1
+    told = sessions.save(late, named)
+    assert told is not None
+    assert told.value is None
+
+
+def test_who_logs_in_again_while_the_session_ends_takes_nothing_of_it_along(sessions: Sessions) -> None:
+    named = begun(sessions, user="alice", secret="of alice", colour="green")
+    session = opened(sessions, named)
+    session.tag("user:7")
+    sessions.save(session, named)
+    late = opened(sessions, named)
+    late["user"] = "alice"
+    late.rotate("user:7", "fresh:1")
+    sessions.revoke("user:7")
+    told = sessions.save(late, named)
+    assert told is not None
+    again = sessions.named(told.value)
+    assert again is not None
+    assert seen(sessions, again) == {"user": "alice"}
+    assert sessions.revoke("fresh:1") == 1
+    assert seen(sessions, again) == {}
+
+
+def test_logging_in_takes_along_what_others_have_saved_meanwhile(sessions: Sessions) -> None:
+    named = begun(sessions, cart=["tea"], old=1, colour="green")
+    login, other = opened(sessions, named), opened(sessions, named)
+    login["user"] = "alice"
+    del login["old"]
+    login.rotate("user:7")
+    other["cart"].append("pot")
+    del other["colour"]
+    sessions.save(other, named)
+    told = sessions.save(login, named)
+    assert told is not None
+    fresh = sessions.named(told.value)
+    assert fresh is not None
+    assert seen(sessions, fresh) == {"cart": ["tea", "pot"], "user": "alice"}
+
+
+def test_tags_of_requests_at_once_are_all_kept(sessions: Sessions) -> None:
+    named = begun(sessions, colour="green")
+    first, second = opened(sessions, named), opened(sessions, named)
+    first.tag("user:7", "device:1")
+    second.tag("device:1", "group:2")
+    sessions.save(first, named)
+    sessions.save(second, named)
+    sessions.cache._engine.memory.clear()
+    session = opened(sessions, named)
+    assert set(session.tags) == {"user:7", "device:1", "group:2"}
+    session.rotate()
+    told = sessions.save(session, named)
+    assert told is not None
+    fresh = sessions.named(told.value)
+    assert fresh is not None
+    assert sessions.revoke("user:7") >= 1
+    assert seen(sessions, fresh) == {}
+
+
+def test_a_login_under_an_id_that_has_moved_counts(sessions: Sessions) -> None:
+    """The answer that told of the other id was lost: the next login begins a session of its own."""
+    named = begun(sessions, colour="green")
+    first = opened(sessions, named)
+    first.rotate()
+    sessions.save(first, named)
+    again = opened(sessions, named)
+    again["user"] = "alice"
+    again.rotate("user:7")
+    told = sessions.save(again, named)
+    assert told is not None
+    fresh = sessions.named(told.value)
+    assert fresh is not None
+    assert seen(sessions, fresh) == {"user": "alice"}
+
+
 def test_plain_values_come_back_as_they_were(sessions: Sessions) -> None:
     values = {
         "n": 1, "f": 1.5, "none": None, "yes": True, "text": "ä", "bytes": b"\x00\xff", "list": [1, [2]],
@@ -414,6 +500,51 @@ def test_l1_answers_only_where_it_was_chosen_and_the_client_knows_no_better(
     assert dict(opened(Sessions(shared, SECRET), named)) == {}
     # Another process has changed it for this client, whose cookie has another token since.
     assert dict(opened(sessions, Named(named.id, "other"))) == {}
+    client.close()
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_whatever_the_order_no_session_escapes_a_revocation(
+    redis_server: RedisServer, shared: TierCache, tagged: bool
+) -> None:
+    """Each command of a login and each of a revocation, in every order: a session that had the tag is over, and one
+    that gets it meanwhile is over too or is found the next time."""
+    client = redis.Redis.from_url(redis_server.url)
+    tier: Any = shared._engine.shared
+    own = SessionChanges({}, (), ()) if tagged else SessionChanges({"user": b"1"}, (), ("user:7",))
+
+    def step(flow: Any, answer: Any) -> tuple[Any, bool]:
+        try:
+            key, commands = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value, True
+        return tier._drive(time.monotonic() + 5, commands, key), False
+
+    for order in itertools.product((0, 1), repeat=7):
+        client.flushall()
+        before = SessionChanges({"cart": b"1"}, (), ("user:7",) if tagged else ())
+        tier.save_session("old", before, "t", 60, 600, time.monotonic() + 5, begins=True)
+        whole = SessionChanges({"cart": b"1", **own.written}, (), ("user:7",))
+        rotation = Rotation(SessionChanges(own.written, (), own.tags), whole, own)
+        flows = [
+            redis_sessions._rotating("shop", "old", "new", rotation, "u", 60, 600, 30),
+            redis_sessions._revoking("shop", "user:7"),
+        ]
+        answers, ended = [None, None], [False, False]
+        for turn in itertools.chain(order, itertools.cycle((0, 1))):
+            if all(ended):
+                break
+            if not ended[turn]:
+                answers[turn], ended[turn] = step(flows[turn], answers[turn])
+        found = tier.load_session("new", 60, 600, time.monotonic() + 5)
+        if tagged:
+            assert found is None, order
+        else:
+            assert bool(answers[0]) or found is None
+            tier.revoke_sessions("user:7", time.monotonic() + 5)
+            assert tier.load_session("new", 60, 600, time.monotonic() + 5) is None, order
+        left = tier.load_session("old", 60, 600, time.monotonic() + 5)
+        assert left is None or left.moved or not tagged, order
     client.close()
 
 

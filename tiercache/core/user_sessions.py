@@ -23,6 +23,8 @@ class StoredSession(NamedTuple):
     moved: bool = False
     """It goes on under another id, since somebody has logged in: what is still under way under this one is empty, and
     is not saved."""
+    begun: str = ""
+    """When it was begun, as the store writes that."""
 
 
 class SessionChanges(NamedTuple):
@@ -31,10 +33,32 @@ class SessionChanges(NamedTuple):
     written: Mapping[str, bytes]
     removed: tuple[str, ...]
     tags: tuple[str, ...]
-    """All of them, or none where they are as before."""
+    """Those that are added: tags are never taken away."""
 
     def __bool__(self) -> bool:
         return bool(self.written or self.removed or self.tags)
+
+    def upon(self, stored: StoredSession) -> SessionChanges:
+        """All of a session that had this."""
+        fields = {key: data for key, data in stored.fields.items() if key not in self.removed}
+        return SessionChanges({**fields, **self.written}, (), tuple(dict.fromkeys((*stored.tags, *self.tags))))
+
+
+class Rotation(NamedTuple):
+    """What goes on under another id, by what has become of the session meanwhile."""
+
+    changes: SessionChanges
+    """Upon what the store has by then, as a rule."""
+    whole: SessionChanges
+    """Where another request has moved it already: what this one knew of it."""
+    own: SessionChanges
+    """Where it has ended, as by a revocation: what this request itself has put there, and nothing that it found."""
+
+    def becomes(self, stored: StoredSession | None) -> SessionChanges:
+        """What lies under the other id; nothing where the session is over."""
+        if stored is None:
+            return self.own
+        return self.whole if stored.moved else self.changes.upon(stored)
 
 
 class UserSession(MutableMapping[str, Any]):
@@ -51,6 +75,7 @@ class UserSession(MutableMapping[str, Any]):
         self._stored: Mapping[str, bytes] = {}
         self._values: dict[str, Any] = {}
         self._gone: set[str] = set()
+        self._assigned: set[str] = set()
         self._tags: tuple[str, ...] = ()
         self._tagged: tuple[str, ...] = ()
         self.new = True
@@ -114,6 +139,7 @@ class UserSession(MutableMapping[str, Any]):
             raise TypeError(f"keys of a session are text, not {type(key).__name__}")
         self._look()
         self._values[key] = value
+        self._assigned.add(key)
         self._gone.discard(key)
 
     def __delitem__(self, key: str) -> None:
@@ -121,6 +147,7 @@ class UserSession(MutableMapping[str, Any]):
         if key not in self:
             raise KeyError(key)
         self._values.pop(key, None)
+        self._assigned.discard(key)
         if key in self._stored:
             self._gone.add(key)
 
@@ -171,11 +198,16 @@ class UserSession(MutableMapping[str, Any]):
             data = self._encode(value)
             if self._stored.get(key) != data:
                 written[key] = data
-        tags = () if self._tags == self._tagged else self._tags
-        return SessionChanges(written, tuple(sorted(self._gone - self._values.keys())), tags)
+        return SessionChanges(written, tuple(sorted(self._gone - self._values.keys())), self._added())
 
     def whole(self) -> SessionChanges:
-        """All of it, for another id."""
-        fields = {key: data for key, data in self._stored.items() if key not in self._gone}
-        fields.update({key: self._encode(value) for key, value in self._values.items()})
-        return SessionChanges(fields, (), self._tags)
+        """All of it, as far as this request knows."""
+        return self.changes().upon(StoredSession(self._stored, "", self._tagged))
+
+    def rotation(self) -> Rotation:
+        """What goes on under another id."""
+        own = {key: self._encode(self._values[key]) for key in self._assigned}
+        return Rotation(self.changes(), self.whole(), SessionChanges(own, (), self._added() if own else ()))
+
+    def _added(self) -> tuple[str, ...]:
+        return tuple(tag for tag in self._tags if tag not in self._tagged)

@@ -11,7 +11,7 @@ import secrets
 import time
 from typing import Any, NamedTuple, Protocol
 
-from tiercache.core.user_sessions import SessionChanges, StoredSession, UserSession
+from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession, UserSession
 from tiercache.engine.effects import Ask, Flow
 from tiercache.engine.engine import Engine
 from tiercache.engine.leases import deadline
@@ -38,10 +38,20 @@ class SessionStore(Protocol):
         absolute: float,
         deadline: float,
         *,
-        begun: str = "",
+        begins: bool = False,
     ) -> bool: ...
 
-    def move_session(self, session: str, grace: float, deadline: float) -> str: ...
+    def rotate_session(
+        self,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        idle: float,
+        absolute: float,
+        grace: float,
+        deadline: float,
+    ) -> bool: ...
 
     def drop_session(self, session: str, deadline: float) -> None: ...
 
@@ -86,6 +96,8 @@ def load(engine: Engine, store: SessionStore, terms: Terms, named: Named) -> Flo
         # The token: never older than what this client has seen of its own changes.
         if isinstance(known, Kept) and known.stored.token == named.token and engine.clock() < known.until:
             return known.stored
+    # Before Redis is asked: what it says is as old as that.
+    until = engine.clock() + engine.settings.staleness_bound
     found: StoredSession | None = yield Ask(
         store, "load_session", named.id, terms.idle, terms.absolute, deadline(engine)
     )
@@ -93,7 +105,6 @@ def load(engine: Engine, store: SessionStore, terms: Terms, named: Named) -> Flo
         if found is None or found.moved:
             engine.memory.discard(key)
         else:
-            until = engine.clock() + engine.settings.staleness_bound
             size = WEIGHT + sum(len(name) + len(data) for name, data in found.fields.items())
             engine.memory.store(key, Kept(found, until), size, until)
     return found
@@ -120,42 +131,34 @@ def save(
         if changes or session.rotated:
             raise SessionUnavailable("the session could not be read, and is not saved") from session.unavailable
         return named
-    if session.moved:
+    if session.moved and not session.rotated:
         return named
-    ends = not session.new and not len(session)
-    if ends and not session.rotated:
+    if not (session.new or session.moved or session.rotated or len(session)):
         if named is not None:
             yield from _carried(engine, store, "drop_session", named.id, deadline(engine))
             engine.memory.discard(("user-session", named.id))
         return None
-    if session.new or session.rotated or named is None:
-        if not (changes or session.rotated):
-            return named if not session.new else None
-        _check(session.whole(), terms)
-        begun = "now"
-        if named is not None and not session.new:
-            begun = (yield from _carried(engine, store, "move_session", named.id, GRACE, deadline(engine))) or "now"
-            engine.memory.discard(("user-session", named.id))
-        fresh = Named.fresh()
-        yield from _written(engine, store, terms, fresh, session.whole(), begun)
-        return fresh
-    if not changes:
-        return named
+    if not (changes or session.rotated):
+        return None if session.new else named
     _check(session.whole(), terms)
-    changed = Named(named.id, new_token())
+    until, kept = deadline(engine), (terms.idle, terms.absolute)
+    if session.new or session.moved or named is None:
+        fresh = Named.fresh()
+        begun = yield from _carried(
+            engine, store, "save_session", fresh.id, changes, fresh.token, *kept, until, begins=True
+        )
+        return fresh if begun else None
     engine.memory.discard(("user-session", named.id))
+    if session.rotated:
+        fresh, rotation = Named.fresh(), session.rotation()
+        goes_on = yield from _carried(
+            engine, store, "rotate_session", named.id, fresh.id, rotation, fresh.token, *kept, GRACE, until
+        )
+        return fresh if goes_on else None
+    changed = Named(named.id, new_token())
     # False: it has been revoked meanwhile, or goes on under another id. The next request finds out which.
-    return changed if (yield from _written(engine, store, terms, changed, changes, "")) else named
-
-
-def _written(
-    engine: Engine, store: SessionStore, terms: Terms, named: Named, changes: SessionChanges, begun: str
-) -> Flow[bool]:
-    until = deadline(engine)
-    saved: bool = yield from _carried(
-        engine, store, "save_session", named.id, changes, named.token, terms.idle, terms.absolute, until, begun=begun
-    )
-    return saved
+    saved = yield from _carried(engine, store, "save_session", named.id, changes, changed.token, *kept, until)
+    return changed if saved else named
 
 
 def _carried(engine: Engine, store: SessionStore, name: str, *args: Any, **more: Any) -> Flow[Any]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cachetools import TLRUCache
 
-from tiercache.core.user_sessions import SessionChanges, StoredSession
+from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession
 
 MOST = 100_000
 """Sessions that are kept; past it the one that was used longest ago goes."""
@@ -56,23 +56,14 @@ class MemorySessions:
         absolute: float,
         deadline: float,
         *,
-        begun: str = "",
+        begins: bool = False,
     ) -> bool:
-        """Change a session that there is, or with `begun` begin one: "now", or what `move_session` brought. False: it
-        is gone."""
+        """Change a session that there is, or begin one. False: it is gone."""
         with self._lock:
-            kept = self._kept.get(session)
-            if begun:
-                before = StoredSession({}, "")
-                at = self._timer() if begun == "now" else float(begun)
-            elif kept is None or kept.stored.moved:
+            kept = _Kept(StoredSession({}, ""), self._timer(), 0.0) if begins else self._kept.get(session)
+            if kept is None or kept.stored.moved:
                 return False
-            else:
-                before, at = kept.stored, kept.begun
-            fields = {key: data for key, data in before.fields.items() if key not in changes.removed}
-            fields.update(changes.written)
-            self._keep(session, StoredSession(fields, token, changes.tags or before.tags), at, idle, absolute)
-            return session in self._kept
+            return self._put(session, changes.upon(kept.stored), token, kept.begun, idle, absolute)
 
     async def asave_session(
         self,
@@ -83,24 +74,45 @@ class MemorySessions:
         absolute: float,
         deadline: float,
         *,
-        begun: str = "",
+        begins: bool = False,
     ) -> bool:
         """`save_session` for event loops."""
-        return self.save_session(session, changes, token, idle, absolute, deadline, begun=begun)
+        return self.save_session(session, changes, token, idle, absolute, deadline, begins=begins)
 
-    def move_session(self, session: str, grace: float, deadline: float) -> str:
-        """Empty it, and say for `grace` seconds that it goes on elsewhere; when it was begun, "" if it is gone."""
+    def rotate_session(
+        self,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        idle: float,
+        absolute: float,
+        grace: float,
+        deadline: float,
+    ) -> bool:
+        """Let it go on under another id, and say so under the old one for `grace` seconds. False: it is over."""
         with self._lock:
             kept = self._kept.get(session)
+            whole = rotation.becomes(None if kept is None else kept.stored)
             if kept is None:
-                return ""
+                return bool(whole) and self._put(fresh, whole, token, self._timer(), idle, absolute)
             moved = StoredSession({}, "", moved=True)
             self._kept[session] = _Kept(moved, kept.begun, self._timer() + grace)
-            return repr(kept.begun)
+            return self._put(fresh, whole, token, kept.begun, idle, absolute)
 
-    async def amove_session(self, session: str, grace: float, deadline: float) -> str:
-        """`move_session` for event loops."""
-        return self.move_session(session, grace, deadline)
+    async def arotate_session(
+        self,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        idle: float,
+        absolute: float,
+        grace: float,
+        deadline: float,
+    ) -> bool:
+        """`rotate_session` for event loops."""
+        return self.rotate_session(session, fresh, rotation, token, idle, absolute, grace, deadline)
 
     def drop_session(self, session: str, deadline: float) -> None:
         """End it."""
@@ -122,6 +134,10 @@ class MemorySessions:
     async def arevoke_sessions(self, tag: str, deadline: float) -> int:
         """`revoke_sessions` for event loops."""
         return self.revoke_sessions(tag, deadline)
+
+    def _put(self, session: str, whole: SessionChanges, token: str, begun: float, idle: float, absolute: float) -> bool:
+        self._keep(session, StoredSession(whole.written, token, whole.tags), begun, idle, absolute)
+        return session in self._kept
 
     def _keep(self, session: str, stored: StoredSession, begun: float, idle: float, absolute: float) -> None:
         until = min(self._timer() + idle, begun + absolute)

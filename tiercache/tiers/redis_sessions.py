@@ -1,7 +1,8 @@
 """Sessions of users in Redis: each one a hash, so that its keys are changed one by one.
 
     tc:{<namespace>:session:<digest>}      ":<key>" -> value; "@b" when it was begun, "@v" its token, "@t" its tags,
-                                           "@m" that it goes on under another id
+                                           "@m" that it goes on under another id; or "@x" alone:
+                                           it was revoked, and whoever is about to begin it comes too late
     tc:{<namespace>:tagged:<digest>}       set of the sessions that have a tag
 
 Digests stand for the id, so that who reads Redis cannot take over a session, and for tags. What is looked up lives on
@@ -10,14 +11,21 @@ for the idle time, and never past the absolute one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
-from tiercache.core.user_sessions import SessionChanges, StoredSession
+from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession
 from tiercache.tiers.redis_calls import Command, Commands, run
 
 T = TypeVar("T")
+Steps = Generator[tuple[str, Commands[Any]], Any, T]
+"""Several flows of commands in turn, each with its key: in a Cluster they go to different servers."""
+
+TURNS = 5
+"""Times that a session which others change meanwhile is looked at anew while it is moved; then it is moved as it is."""
+KILLED = 60.0
+"""Seconds for which nobody can begin what was revoked: longer than any command is under way."""
 
 _LOAD = """
 local born = redis.call('HGET', KEYS[1], '@b')
@@ -33,8 +41,8 @@ if redis.call('HEXISTS', KEYS[1], '@m') == 0 then
 end
 return redis.call('HGETALL', KEYS[1])
 """
-# ARGV: 1 idle, 2 absolute, 3 token, 4 tags, 5 when it was begun or '' for an update, 6 how many are removed, those, and
-# pairs of what is written. What goes on under another id keeps its age.
+# ARGV: 1 idle, 2 absolute, 3 token, 4 added tags, 5 when it was begun or '' for an update, 6 how many are removed,
+# those, and pairs of what is written. What goes on under another id keeps its age.
 _SAVE = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -42,6 +50,7 @@ local born = redis.call('HGET', KEYS[1], '@b')
 if ARGV[5] == '' then
   if not born or redis.call('HEXISTS', KEYS[1], '@m') == 1 then return 0 end
 else
+  if redis.call('HEXISTS', KEYS[1], '@x') == 1 then return 0 end
   born = ARGV[5] == 'now' and string.format('%.0f', ms) or ARGV[5]
   redis.call('UNLINK', KEYS[1])
   redis.call('HSET', KEYS[1], '@b', born)
@@ -55,18 +64,35 @@ local removed = tonumber(ARGV[6])
 for i = 7, 6 + removed do redis.call('HDEL', KEYS[1], ARGV[i]) end
 for i = 7 + removed, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], '@v', ARGV[3])
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], '@t', ARGV[4]) end
+if ARGV[4] ~= '' then
+  local tags = redis.call('HGET', KEYS[1], '@t') or ''
+  for tag in string.gmatch(ARGV[4], '[^\\n]+') do
+    if not string.find('\\n' .. tags .. '\\n', '\\n' .. tag .. '\\n', 1, true) then
+      tags = tags == '' and tag or tags .. '\\n' .. tag
+    end
+  end
+  redis.call('HSET', KEYS[1], '@t', tags)
+end
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(left, tonumber(ARGV[1]))))
 return 1
 """
-# What is left of it tells requests under way that it has moved, and when it was begun.
-_MOVE = """
+# What is left of it tells requests under way that it has moved, and when it was begun. ARGV: 1 the token as of which it
+# was copied, '' for any; 2 grace. Returns 'gone', 'changed' or 'moved'.
+_LEAVE = """
 local born = redis.call('HGET', KEYS[1], '@b')
-if not born then return '' end
+if not born then return 'gone' end
+if redis.call('HEXISTS', KEYS[1], '@m') == 1 then return 'moved' end
+if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], '@v') ~= ARGV[1] then return 'changed' end
 redis.call('UNLINK', KEYS[1])
 redis.call('HSET', KEYS[1], '@b', born, '@m', '1', '@v', '')
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 'moved'
+"""
+_KILL = """
+redis.call('UNLINK', KEYS[1])
+redis.call('HSET', KEYS[1], '@x', '1')
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return born
+return 1
 """
 _INDEX = """
 redis.call('SADD', KEYS[1], ARGV[1])
@@ -109,14 +135,11 @@ class SessionCommands:
         absolute: float,
         deadline: float,
         *,
-        begun: str = "",
+        begins: bool = False,
     ) -> bool:
-        """Change a session that there is, or with `begun` begin one: "now", or what `move_session` brought. False: it
-        is gone."""
-        key = _key(self.namespace, session)
-        for index in _indices(self.namespace, changes.tags):
-            self._drive(deadline, run(_INDEX, (index,), digest(session), _ms(absolute)), index)
-        return self._drive(deadline, _save(key, changes, token, idle, absolute, begun), key)
+        """Change a session that there is, or begin one. False: it is gone."""
+        begun = "now" if begins else ""
+        return _walk(self, deadline, _saving(self.namespace, session, changes, token, idle, absolute, begun))
 
     async def asave_session(
         self: _Tier,
@@ -127,23 +150,41 @@ class SessionCommands:
         absolute: float,
         deadline: float,
         *,
-        begun: str = "",
+        begins: bool = False,
     ) -> bool:
         """`save_session` for the running event loop."""
-        key = _key(self.namespace, session)
-        for index in _indices(self.namespace, changes.tags):
-            await self._adrive(deadline, run(_INDEX, (index,), digest(session), _ms(absolute)), index)
-        return await self._adrive(deadline, _save(key, changes, token, idle, absolute, begun), key)
+        begun = "now" if begins else ""
+        return await _awalk(self, deadline, _saving(self.namespace, session, changes, token, idle, absolute, begun))
 
-    def move_session(self: _Tier, session: str, grace: float, deadline: float) -> str:
-        """Empty it, and say for `grace` seconds that it goes on elsewhere; when it was begun, "" if it is gone."""
-        key = _key(self.namespace, session)
-        return self._drive(deadline, _move(key, grace), key)
+    def rotate_session(
+        self: _Tier,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        idle: float,
+        absolute: float,
+        grace: float,
+        deadline: float,
+    ) -> bool:
+        """Let it go on under another id, and say so under the old one for `grace` seconds. False: it is over."""
+        flow = _rotating(self.namespace, session, fresh, rotation, token, idle, absolute, grace)
+        return _walk(self, deadline, flow)
 
-    async def amove_session(self: _Tier, session: str, grace: float, deadline: float) -> str:
-        """`move_session` for the running event loop."""
-        key = _key(self.namespace, session)
-        return await self._adrive(deadline, _move(key, grace), key)
+    async def arotate_session(
+        self: _Tier,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        idle: float,
+        absolute: float,
+        grace: float,
+        deadline: float,
+    ) -> bool:
+        """`rotate_session` for the running event loop."""
+        flow = _rotating(self.namespace, session, fresh, rotation, token, idle, absolute, grace)
+        return await _awalk(self, deadline, flow)
 
     def drop_session(self: _Tier, session: str, deadline: float) -> None:
         """End it."""
@@ -157,24 +198,89 @@ class SessionCommands:
 
     def revoke_sessions(self: _Tier, tag: str, deadline: float) -> int:
         """End every session with this tag; how many there may have been."""
-        index = _index(self.namespace, tag)
-        members = self._drive(deadline, _members(index), index)
-        for member in members:
-            key = _place(self.namespace, member)
-            self._drive(deadline, _drop(key), key)
-            # After it: whoever breaks off here finds the rest once more.
-            self._drive(deadline, _remove(index, member), index)
-        return len(members)
+        return _walk(self, deadline, _revoking(self.namespace, tag))
 
     async def arevoke_sessions(self: _Tier, tag: str, deadline: float) -> int:
         """`revoke_sessions` for the running event loop."""
-        index = _index(self.namespace, tag)
-        members = await self._adrive(deadline, _members(index), index)
+        return await _awalk(self, deadline, _revoking(self.namespace, tag))
+
+
+def _walk(tier: _Tier, deadline: float, flow: Steps[T]) -> T:
+    try:
+        key, commands = next(flow)
+        while True:
+            key, commands = flow.send(tier._drive(deadline, commands, key))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def _awalk(tier: _Tier, deadline: float, flow: Steps[T]) -> T:
+    try:
+        key, commands = next(flow)
+        while True:
+            key, commands = flow.send(await tier._adrive(deadline, commands, key))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _saving(
+    namespace: str, session: str, changes: SessionChanges, token: str, idle: float, absolute: float, begun: str
+) -> Steps[bool]:
+    # Before the session: a revocation finds all that there may be.
+    for tag in changes.tags:
+        index = _index(namespace, tag)
+        yield index, run(_INDEX, (index,), digest(session), _ms(absolute))
+    key = _key(namespace, session)
+    saved: bool = yield key, _save(key, changes, token, idle, absolute, begun)
+    return saved
+
+
+def _rotating(
+    namespace: str,
+    session: str,
+    fresh: str,
+    rotation: Rotation,
+    token: str,
+    idle: float,
+    absolute: float,
+    grace: float,
+) -> Steps[bool]:
+    """Copy it, then leave the old one if it is still as it was copied: a Redis that dies in between leaves the session
+    where its client looks for it, what others save meanwhile is taken along, and what is revoked meanwhile is found
+    under one of the two ids."""
+    old, new = _key(namespace, session), _key(namespace, fresh)
+    for turn in range(TURNS):
+        found: StoredSession | None = yield old, _load(old, idle, absolute)
+        whole = rotation.becomes(found)
+        if found is None and not whole:
+            return False
+        begun = "now" if found is None else found.begun
+        saved: bool = yield from _saving(namespace, fresh, whole, token, idle, absolute, begun)
+        if not saved or found is None or found.moved:
+            return saved
+        left: bytes = yield old, run(_LEAVE, (old,), found.token if turn + 1 < TURNS else "", _ms(grace))
+        if left == b"moved":
+            return True
+        if left == b"gone":
+            yield new, _drop(new)
+    return False
+
+
+def _revoking(namespace: str, tag: str) -> Steps[int]:
+    index, ended = _index(namespace, tag), 0
+    # Until there are none: a session that is moved meanwhile has been noted under its other id.
+    while True:
+        members: list[str] = yield index, _members(index)
+        if not members:
+            return ended
         for member in members:
-            key = _place(self.namespace, member)
-            await self._adrive(deadline, _drop(key), key)
-            await self._adrive(deadline, _remove(index, member), index)
-        return len(members)
+            key = _place(namespace, member)
+            yield key, run(_KILL, (key,), _ms(KILLED))
+            # After it: whoever breaks off here finds the rest once more.
+            yield index, _remove(index, member)
+        ended += len(members)
 
 
 def digest(text: str) -> str:
@@ -194,10 +300,6 @@ def _index(namespace: str, tag: str) -> str:
     return f"tc:{{{namespace}:tagged:{digest(tag)}}}"
 
 
-def _indices(namespace: str, tags: Sequence[str]) -> list[str]:
-    return [_index(namespace, tag) for tag in tags]
-
-
 def _ms(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
@@ -210,13 +312,15 @@ def _load(key: str, idle: float, absolute: float) -> Commands[StoredSession | No
     fields = {name[1:].decode(): value for name, value in rows.items() if name[:1] == b":"}
     tags = rows.get(b"@t", b"").decode()
     return StoredSession(
-        fields, rows.get(b"@v", b"").decode(), tuple(tags.split("\n")) if tags else (), moved=b"@m" in rows
+        fields,
+        rows.get(b"@v", b"").decode(),
+        tuple(tags.split("\n")) if tags else (),
+        moved=b"@m" in rows,
+        begun=rows[b"@b"].decode(),
     )
 
 
-def _save(
-    key: str, changes: SessionChanges, token: str, idle: float, absolute: float, begun: str
-) -> Commands[bool]:
+def _save(key: str, changes: SessionChanges, token: str, idle: float, absolute: float, begun: str) -> Commands[bool]:
     removed = [":" + name for name in changes.removed]
     written: list[str | bytes] = []
     for name, data in changes.written.items():
@@ -226,11 +330,6 @@ def _save(
         _SAVE, (key,), _ms(idle), _ms(absolute), token, tags, begun, len(removed), *removed, *written
     )
     return bool(reply)
-
-
-def _move(key: str, grace: float) -> Commands[str]:
-    born: bytes = yield from run(_MOVE, (key,), _ms(grace))
-    return born.decode()
 
 
 def _drop(key: str) -> Commands[None]:
