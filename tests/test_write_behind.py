@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers import RedisServer
 from tiercache import ConfigError, PurgeError, QueueFull, TierCache, TierRejected, TierUnavailable
+from tiercache.core.queued_values import name_of
 from tiercache.core.write_batch import WriteBatch
 from tiercache.core.write_queue import Durability
 from tiercache.engine.queueing import QueueTerms, objection
@@ -429,3 +430,39 @@ def test_a_purge_that_is_not_confirmed_is_told_and_the_write_stands(
     assert store.get("tea") == 2
     with working(cache):
         until(lambda: database.rows == {"tea": 2})
+
+
+def test_many_are_queued_at_once(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache, other = make(), make()
+    store, reader = store_of(cache, database), store_of(other, database)
+    database.rows.update(dict.fromkeys(range(1500), "old"))
+    assert reader.get(7) == "old"
+    store.set_many({number: f"new {number}" for number in range(1500)})
+    assert store.state().jobs == 1500
+    until(lambda: reader.get(7) == "new 7")
+    assert store.get(1499) == "new 1499"
+    store.set_many({})
+    with working(cache):
+        until(lambda: store.state().jobs == 0)
+    assert database.rows == {number: f"new {number}" for number in range(1500)}
+    assert cache.stats()["data"]["stock"]["writes"] == 1500
+
+
+def test_of_many_that_do_not_all_fit_those_that_do_are_seen(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database, max_queued=3, full_wait="0s")
+    database.rows.update(dict.fromkeys(range(40), "old"))
+    assert set(store.get_many(range(40)).values()) == {"old"}
+    with pytest.raises(QueueFull):
+        store.set_many(dict.fromkeys(sorted(range(40), key=lambda key: store._queue.place(name_of(key))), "new"))
+    assert store.state().pending == 0
+    few = [key for key in range(40) if store._queue.place(name_of(key)).partition == 0][:3]
+    many = [key for key in range(40) if store._queue.place(name_of(key)).partition == 1]
+    with pytest.raises(QueueFull):
+        store.set_many(dict.fromkeys([*few, *many], "new"))
+    queued = store.state().pending
+    assert queued == 3
+    # Whatever was taken is what readers are given.
+    assert list(store.get_many(range(40)).values()).count("new") == queued

@@ -19,14 +19,14 @@ from tiercache.core.write_batch import WriteBatch
 from tiercache.core.write_queue import Letter, Place, QueueState
 from tiercache.data import ReadThrough
 from tiercache.data_store import K, V, Wiring, raised
-from tiercache.engine import flows
-from tiercache.engine.effects import adrive, drive
+from tiercache.engine import flows, writing
+from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.ports import WriteQueue
-from tiercache.engine.queueing import Drain, Enqueue, EnqueueSum, Queue, QueueTerms
+from tiercache.engine.queueing import Drain, Enqueue, EnqueueMany, EnqueueSum, Queue, QueueTerms
 from tiercache.engine.sources import Source
 from tiercache.engine.writers import Worker
-from tiercache.errors import ConfigError, DataError, TierError
+from tiercache.errors import ConfigError, DataError, PurgeUnconfirmed, TierError
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 QUEUE: Final = MappingProxyType(
@@ -139,13 +139,46 @@ class WriteBehind(ReadThrough[K, V]):
             ConfigError: at the first write, where Redis does not keep what it acknowledges.
         """
         self._off_loop("set")
+        more: dict[str, Any] = {"ttl": ttl, "tags": tags}
+        # Not to L2: other processes find it in the queue.
         call = Enqueue(self._queue, self._queue.name(key), self._body(value))
-        raised(drive(self._change(key, self._key(key), value, call, keeps=True, ttl=ttl, tags=tags)))
+        raised(drive(self._change(key, self._key(key), value, call, keeps=True, shares=False, **more)))
 
     async def aset(self, key: K, value: V, *, ttl: Duration | None = None, tags: Iterable[str] = ()) -> None:
         """`set` for async code."""
+        more: dict[str, Any] = {"ttl": ttl, "tags": tags}
         call = Enqueue(self._queue, self._queue.name(key), self._body(value))
-        raised(await adrive(self._change(key, self._key(key), value, call, keeps=True, ttl=ttl, tags=tags)))
+        raised(await adrive(self._change(key, self._key(key), value, call, keeps=True, shares=False, **more)))
+
+    def set_many(self, values: Mapping[K, V]) -> None:
+        """Queue many values: one round trip for each partition that has some, and one purge for each 1,000. Far cheaper
+        than one by one.
+
+        Raises:
+            QueueFull, TierError: some of them may have been taken.
+            Exception: as for `set`.
+        """
+        self._off_loop("set_many")
+        raised(drive(self._changing(values)))
+
+    async def aset_many(self, values: Mapping[K, V]) -> None:
+        """`set_many` for async code."""
+        raised(await adrive(self._changing(values)))
+
+    def _changing(self, values: Mapping[K, V]) -> Flow[BaseException | None]:
+        members: dict[str, None] = {}
+        bodies = {}
+        for key, value in values.items():
+            bodies[self._queue.name(key)] = self._body(value)
+            members.update(dict.fromkeys(self._rule.changed_by(key, self._key(key))))
+        self._wiring.lifecycle.ensure_running()
+        call = EnqueueMany(self._queue, bodies)
+        _, error = yield from writing.written(
+            self._engine, list(members), call, lambda error: call.begun or isinstance(error, self._rule.uncertain)
+        )
+        if error is None or isinstance(error, PurgeUnconfirmed):
+            self._counts.writes += len(values)
+        return error
 
     def delete(self, key: K) -> None:
         """Queue the removal of a key. Errors are as for `set`."""

@@ -144,6 +144,7 @@ _DATA = """\
 | `set(key, value, *, ttl=None, tags=())` | write-through | `write(key, value)`, then the ledger and the tiers |
 | `get(key)`, `get_many(keys)` | write-behind | as read-through; what is queued is newer than the database |
 | `set(key, value, *, ttl=None, tags=())` | write-behind | queues the write, then the ledger and the tiers |
+| `set_many(values)` | write-behind | queues a mapping of values at once; if it raises, some may be queued |
 | `add(key, number=1)` | write-behind | adds to a whole number, queues the sum and returns it |
 | `state()`, `letters()`, `replay(...)`, `drop(...)` | write-behind | how far the database is, what it refused |
 | `delete(key)` | all | invalidates the key; write-through calls `remove(key)` first, write-behind queues the removal |

@@ -102,7 +102,12 @@ PLANTS = {
     ),
     "it notes the number after the write": Plant(
         (
-            Line(writing, "change", "yield call\n", "yield call; noted = loading.begin().stamp\n"),
+            Line(
+                writing,
+                "change",
+                "    if problem is not None or not keeps",
+                "    noted = loading.begin().stamp\n    if problem is not None or not keeps",
+            ),
         )
     ),
     "it stores under the number that it has noted, and purges before": Plant(
@@ -112,7 +117,7 @@ PLANTS = {
         )
     ),
     "it does not purge": Plant(
-        (Line(writing, "change", "flows.invalidate(engine, members,", "flows.invalidate(engine, ['h:t:other'],"),)
+        (Line(writing, "written", "flows.invalidate(engine, members,", "flows.invalidate(engine, ['h:t:other'],"),)
     ),
 }
 

@@ -210,7 +210,7 @@ class StoreRule:
         """Of every value of the store, in every app, version and type."""
         self.prefix = repr(("data", *owner, name, str(version), codec.name))
         """What all keys of the store begin with. A value of another version or type is another question."""
-        self.uncertain = (TimeoutError, ConnectionError, *uncertain)
+        self.uncertain: tuple[type[BaseException], ...] = (TimeoutError, ConnectionError, *uncertain)
         """Errors of a write after which it may have been made all the same."""
 
     def key_for(self, key: object) -> Key:

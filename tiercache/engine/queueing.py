@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiercache.core.queued_values import key_from, name_of, partition_of, unqueued
@@ -24,7 +24,8 @@ from tiercache.errors import CodecError, ConfigError, QueueFull, TierError
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
 """Seconds between two looks whether a full queue has room."""
-DURABILITIES = ("memory", "disk", "always")
+TOGETHER = 500
+"""Most writes of one script: it keeps the server from everything else."""
 
 
 class QueueTerms(NamedTuple):
@@ -215,33 +216,58 @@ def _keep_nowhere(reason: str) -> None:
         fill.refusal = fill.refusal or reason
 
 
-class Enqueue:
-    """Put one write into the queue; to the flow of a change, the write to the database."""
+class EnqueueMany:
+    """Put writes into the queue; to the flow of a change, the write to the database."""
 
-    __slots__ = ("_body", "_name", "_queue")
+    __slots__ = ("_queue", "_together", "begun")
 
-    def __init__(self, queue: Queue, name: str, body: bytes) -> None:
-        self._queue, self._name, self._body = queue, name, body
+    def __init__(self, queue: Queue, bodies: Mapping[str, bytes]) -> None:
+        self._queue = queue
+        places: dict[Place, list[Write]] = {}
+        for name, body in bodies.items():
+            places.setdefault(queue.place(name), []).append(Write(secrets.token_hex(8), name, body))
+        self._together = [
+            (place, writes[first : first + TOGETHER])
+            for place, writes in places.items()
+            for first in range(0, len(writes), TOGETHER)
+        ]
+        self.begun = False
+        """Whether some of them may have been taken."""
 
     def run(self) -> None:
         queue = self._queue
         if not queue.examined:
             queue.examine()
-        write, place = Write(secrets.token_hex(8), self._name, self._body), queue.place(self._name)
-        for pause in _pauses(queue):
-            if queue.queue.put(place, [write], queue.terms.most, queue.deadline()) is not None:
-                return
-            time.sleep(pause)
+        for place, writes in self._together:
+            for pause in _pauses(queue):
+                if self._put(queue.queue.put(place, writes, queue.terms.most, queue.deadline())):
+                    break
+                time.sleep(pause)
 
     async def arun(self) -> None:
         queue = self._queue
         if not queue.examined:
             await asyncio.to_thread(queue.examine)
-        write, place = Write(secrets.token_hex(8), self._name, self._body), queue.place(self._name)
-        for pause in _pauses(queue):
-            if await queue.queue.aput(place, [write], queue.terms.most, queue.deadline()) is not None:
-                return
-            await asyncio.sleep(pause)
+        for place, writes in self._together:
+            for pause in _pauses(queue):
+                if self._put(await queue.queue.aput(place, writes, queue.terms.most, queue.deadline())):
+                    break
+                await asyncio.sleep(pause)
+
+    def _put(self, receipts: object) -> bool:
+        if receipts is None:
+            return False
+        self.begun = True
+        return True
+
+
+class Enqueue(EnqueueMany):
+    """The same for a single one."""
+
+    __slots__ = ()
+
+    def __init__(self, queue: Queue, name: str, body: bytes) -> None:
+        super().__init__(queue, {name: body})
 
 
 class EnqueueSum:

@@ -19,6 +19,7 @@ from tiercache.engine.effects import Effect, Flow
 from tiercache.engine.engine import Engine
 from tiercache.engine.loading import Loading
 from tiercache.engine.purging import unconfirmed
+from tiercache.errors import PurgeUnconfirmed
 
 
 class Call:
@@ -43,11 +44,39 @@ class Call:
         return await self._afunction(*self._arguments)
 
 
-def change(loading: Loading, call: Effect | None, value: Any = None, *, keeps: bool) -> Flow[BaseException | None]:
-    """Write to the database, purge the key, and with `keeps` store the value if it is known to be the last one.
+Written = tuple[list[Message], BaseException | None]
+
+
+def written(
+    engine: Engine, members: Sequence[str], call: Effect | None, uncertain: Callable[[Exception], bool]
+) -> Flow[Written]:
+    """Write to the database, then purge: the messages of the ledger.
 
     An error comes back in place of being raised: the writer's own, then the tiers are as they were, unless the write
-    may have been made all the same; or `PurgeUnconfirmed`, then it has been made, and the value is barred here.
+    may have been made all the same; or `PurgeUnconfirmed`, then it has been made, and what it changes is barred here.
+    """
+    if call is not None:
+        try:
+            yield call
+        except BaseException as error:
+            if not isinstance(error, Exception) or uncertain(error):
+                yield from _doubt(engine, members, error)
+            if isinstance(error, Exception):
+                return [], error
+            raise
+    messages, problem = yield from flows.invalidate(engine, members, False, _patience(engine))
+    if problem is not None:
+        told = unconfirmed(problem)
+        told.__cause__ = problem
+        return [], told
+    return messages, None
+
+
+def change(
+    loading: Loading, call: Effect | None, value: Any = None, *, keeps: bool, shares: bool = True
+) -> Flow[BaseException | None]:
+    """Write to the database, purge the key, and with `keeps` store the value if it is known to be the last one; in L2
+    too, if it `shares` it. An error comes back, as from `written`.
     """
     engine, request = loading.engine, loading.request
     rule = request.route
@@ -55,27 +84,17 @@ def change(loading: Loading, call: Effect | None, value: Any = None, *, keeps: b
         yield from flows.catch_up(engine, time.monotonic() + engine.settings.l2_budget)
     noted = loading.begin().stamp
     members = rule.changed_by(request.subject, request.key)
-    if call is not None:
-        try:
-            yield call
-        except BaseException as error:
-            if not isinstance(error, Exception) or isinstance(error, rule.uncertain):
-                yield from _doubt(engine, members, error)
-            if isinstance(error, Exception):
-                return error
-            raise
-    loading.source.counts.writes += 1
-    messages, problem = yield from flows.invalidate(engine, members, False, _patience(engine))
-    if problem is not None:
-        told = unconfirmed(problem)
-        told.__cause__ = problem
-        return told
-    if not keeps or not engine.enabled:
-        return None
+    messages, problem = yield from written(engine, members, call, lambda error: isinstance(error, rule.uncertain))
+    if problem is None or isinstance(problem, PurgeUnconfirmed):
+        loading.source.counts.writes += 1
+    if problem is not None or not keeps or not engine.enabled:
+        return problem
     try:
         if _last(loading, value, messages[-1], noted, members):
             loading.fill.stamp = Stamp(messages[-1].epoch, messages[-1].number)
             loading.made(value)
+            if not shares:
+                loading.share = None
         yield from loading.close()
     except BaseException:
         loading.forsake()
