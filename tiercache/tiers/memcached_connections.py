@@ -25,6 +25,7 @@ FOREIGN: tuple[type[BaseException], ...] = (MemcacheError, MemcachedError, OSErr
 """What an operation may raise that is not ours; the built-in `TimeoutError` is an `OSError`."""
 _FULL = ("out of memory", "too large")
 """What a server says when it cannot take a value. The answer is complete, and the value has been read away."""
+_PIECE = 65_536
 _LINE = 512
 """Bytes in which a line of an answer has its end: a key has 250 at most."""
 
@@ -180,8 +181,9 @@ class _Socket:
         self._bounded.sendall(data)
 
     def recv(self, size: int) -> bytes:
+        """More than is asked for, where there is more: pymemcache takes it, and would fetch 4 KiB at a time."""
         assert self._bounded is not None
-        return self._bounded.recv(size)
+        return self._bounded.recv(max(size, _PIECE))
 
     def quiet(self) -> bool:
         return self._bounded is not None and self._bounded.quiet()
