@@ -236,7 +236,10 @@ class TestSeveralServers:
             try:
                 with pytest.raises(TierUnavailable, match="in time"):
                     tier.get(key, shortly())
-                # Half of them is no reason to leave all alone.
+                # Once is nothing: this process may have stood still. Half of them is no reason to leave all alone.
+                tier.probe(shortly())
+                with pytest.raises(TierUnavailable, match="in time"):
+                    tier.get(key, shortly())
                 tier.probe(shortly())
                 for call in (lambda: tier.get(key, soon()), lambda: tier.get_many([other, key], soon())):
                     with pytest.raises(TierUnavailable, match="left alone"):
@@ -251,6 +254,32 @@ class TestSeveralServers:
                 one.resume()
             tier.probe(soon())
             assert tier.get(key, soon()) is None
+
+
+    def test_a_process_that_is_busy_itself_says_nothing_of_the_server(
+        self, servers: list[MemcachedServer], open_values: Callable[..., MemcachedValues]
+    ) -> None:
+        tier = open_values(servers[0].url, pool_size=1)
+        tier.probe(soon())
+        slots = tier._pools.threads._slots
+        slots.acquire()
+        for _ in range(3):
+            tier.probe(shortly())
+        slots.release()
+        assert tier.get("none", soon()) is None
+
+    def test_one_that_is_refused_is_left_alone_at_once(self, open_values: Callable[..., MemcachedValues]) -> None:
+        with MemcachedServer() as server:
+            tier = open_values(server.url)
+            tier.probe(soon())
+            server.kill()
+            with pytest.raises(TierUnavailable, match="cannot be reached"):
+                tier.probe(soon())
+            with pytest.raises(TierUnavailable, match="left alone"):
+                tier.get("a", soon())
+            server.start()
+            tier.probe(soon())
+            assert tier.get("a", soon()) is None
 
 
 class TestTrouble:

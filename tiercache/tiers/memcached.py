@@ -18,7 +18,7 @@ from typing import Any
 from pymemcache.client.rendezvous import RendezvousHash
 
 from tiercache.errors import TierError, TierUnavailable
-from tiercache.tiers.memcached_connections import Ask, Delete, Dialect, Errand, Get, Set, Version
+from tiercache.tiers.memcached_connections import FOREIGN, Ask, Delete, Dialect, Errand, Get, Set, Version
 from tiercache.tiers.memcached_urls import Address, parse_url
 from tiercache.tiers.pools import Pools
 from tiercache.tiers.sockets import Resolver, close_inherited
@@ -57,7 +57,10 @@ class MemcachedValues:
         self._only = next(iter(self._addresses.values())) if len(self._addresses) == 1 else None
         self._prefix = f"tc:{namespace}:"
         self._pool_size = pool_size
+        self._silent: frozenset[str] = frozenset()
+        """The servers that did not answer the last probe."""
         self._ill: frozenset[str] = frozenset()
+        """Those that are left alone."""
         self._begin()
 
     def _begin(self) -> None:
@@ -146,10 +149,12 @@ class MemcachedValues:
     # How the servers are.
 
     def probe(self, deadline: float) -> None:
-        """Ask each server for a sign of life. Those that give none are left alone until they do: who asks them
-        meanwhile need not wait for nothing. Raises `TierError` where they are more than half of all.
+        """Ask each server for a sign of life. One that refuses, or gives none twice in a row, is left alone until it
+        does: who asks it meanwhile need not wait for nothing. Raises `TierError` where more than half of all have given
+        none this time. Only for one thread.
         """
-        ill: dict[str, TierError] = {}
+        silent: dict[str, TierError] = {}
+        ill: set[str] = set()
         for position, address in enumerate(self._addresses.values()):
             # A mute one must not eat the time of the others.
             now = monotonic()
@@ -157,10 +162,17 @@ class MemcachedValues:
             try:
                 self._pools.execute(until, Ask(address, Version()))
             except TierError as error:
-                ill[address.where] = error
-        self._ill = frozenset(ill)
-        if 2 * len(ill) > len(self._addresses):
-            raise next(iter(ill.values()))
+                cause = error.__cause__
+                if not isinstance(cause, FOREIGN):  # This process is too busy itself, which says nothing of the server.
+                    ill |= {address.where} & self._ill
+                    continue
+                # An answer can also be late because this process stood still.
+                if not isinstance(cause, TimeoutError) or address.where in self._silent:
+                    ill.add(address.where)
+                silent[address.where] = error
+        self._silent, self._ill = frozenset(silent), frozenset(ill)
+        if 2 * len(silent) > len(self._addresses):
+            raise next(iter(silent.values()))
 
     # Life and death.
 
