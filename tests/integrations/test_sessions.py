@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import redis
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -620,6 +622,108 @@ def test_one_users_page_is_not_another_ones(browser: Browser, make: type[FlaskBr
     other.do("login", user="bob")
     assert other.do("get")[0] == {"user": "bob"}
     assert browser.do("get")[0] == {"user": "alice"}
+
+
+async def test_outside_the_cache_what_shows_or_changes_a_session_is_not_stored(cache: TierCache) -> None:
+    """The cache inside sees neither the cookie that is set nor the field by which the response varies."""
+    cache.route("/form", ttl="1m")
+    cache.route("/{page}", ttl="1m", cookies="ignore")
+
+    async def form(request: Request) -> Response:
+        return JSONResponse(request.session.setdefault("token", secrets.token_hex(8)))
+
+    def page(request: Request) -> Response:
+        return JSONResponse(request.session.get("token"))
+
+    async def tagged(request: Request) -> Response:
+        request.session.tag("user:7")
+        return JSONResponse(None)
+
+    app = Starlette(routes=[Route("/form", form), Route("/page", page), Route("/tagged", tagged)])
+    app.add_middleware(TierCacheMiddleware, cache=cache)
+    app.add_middleware(SessionsMiddleware, sessions=Sessions(cache, SECRET))
+
+    def visitor() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://shop.test")
+
+    async with visitor() as alice, visitor() as bob, visitor() as guest:
+        first, second = await alice.get("/form"), await bob.get("/form")
+        assert first.json() != second.json()
+        assert first.headers["cache-control"] == "no-store"
+        assert (await alice.get("/page")).json() == first.json()
+        assert (await bob.get("/page")).json() == second.json()
+        # Who has no session looks at none: that page is everybody's.
+        assert (await guest.get("/page")).json() is None
+        assert "; hit" in (await guest.get("/page")).headers["cache-status"]
+        await guest.get("/tagged")
+        guest.cookies.clear()
+        assert "; hit" not in (await guest.get("/tagged")).headers["cache-status"]
+    await cache.aclose()
+
+
+@pytest.fixture
+def away() -> Iterator[Sessions]:
+    cache = TierCache("redis://127.0.0.1:1/0", namespace="shop")
+    yield Sessions(cache, SECRET)
+    cache.close()
+
+
+async def test_starlette_answers_503_where_a_session_cannot_be_saved(away: Sessions) -> None:
+    done: list[int] = []
+
+    async def view(request: Request) -> Response:
+        request.session["user"] = "alice"
+        return JSONResponse("welcome", background=BackgroundTask(done.append, 1))
+
+    async def busy(request: Request, error: Exception) -> Response:
+        raise AssertionError
+
+    handlers = {SessionUnavailable: busy, ValueError: busy}
+    app = Starlette(routes=[Route("/", view)], exception_handlers=handlers)
+    app.add_middleware(SessionsMiddleware, sessions=away)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://shop.test") as client:
+        response = await client.get("/")
+    assert (response.status_code, response.text) == (503, "Service Unavailable")
+    assert "set-cookie" not in response.headers
+    assert done == []
+    await away.cache.aclose()
+
+
+@pytest.mark.parametrize("handled", [SessionUnavailable, 503, None])
+def test_flask_answers_by_its_handler_where_a_session_cannot_be_saved(away: Sessions, handled: Any) -> None:
+    app = flask.Flask("shop")
+    FlaskSessions(app, away)
+
+    @app.get("/")
+    def view() -> str:
+        flask.session["user"] = "alice"
+        return "welcome"
+
+    def busy(error: Exception) -> tuple[str, int, dict[str, str]]:
+        flask.session["error"] = 1
+        return "busy", 503, {"Retry-After": "1"}
+
+    if handled is not None:
+        app.register_error_handler(handled, busy)
+    response = app.test_client().get("/")
+    assert response.status_code == 503
+    assert response.content_length == len(response.data)
+    assert "Set-Cookie" not in response.headers
+    assert (response.text == "busy") == (response.headers.get("Retry-After") == "1") == (handled is not None)
+
+
+def test_what_cannot_be_stored_fails_the_request_in_flask_once(cache: TierCache) -> None:
+    app = flask.Flask("shop")
+    FlaskSessions(app, Sessions(cache, SECRET))
+
+    @app.get("/")
+    def view() -> str:
+        flask.session["large"] = "x" * 70_000
+        return "welcome"
+
+    response = app.test_client().get("/")
+    assert response.status_code == 500
+    assert b"Internal Server Error" in response.data
 
 
 def test_the_middleware_wants_sessions() -> None:

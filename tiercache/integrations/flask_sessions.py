@@ -11,15 +11,18 @@ from typing import Any, cast
 from flask import Flask, Request, Response
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.exceptions import ServiceUnavailable
 
 from tiercache.core.user_sessions import UserSession
 from tiercache.engine.user_sessions import Named
-from tiercache.errors import ConfigError
+from tiercache.errors import ConfigError, SessionUnavailable
 from tiercache.integrations.sessions import Sessions
 
 _serializer = TaggedJSONSerializer()
 _NAMED = "tiercache.session"
 """In the environ of WSGI: what the cookie of this request said."""
+_FAILED = "tiercache.session_failed"
+"""In the environ of WSGI: the session of this request could not be saved."""
 
 
 def _encode(value: Any) -> bytes:
@@ -29,6 +32,14 @@ def _encode(value: Any) -> bytes:
 
 def _decode(data: bytes) -> Any:
     return _serializer.loads(data.decode())
+
+
+def _handled(app: Flask, error: Exception) -> Any:
+    # By now Flask itself asks no handlers for this error any more, but that of 500.
+    try:
+        return app.handle_user_exception(error)
+    except SessionUnavailable:
+        return app.handle_user_exception(ServiceUnavailable())
 
 
 class FlaskSessions(SessionInterface):
@@ -67,8 +78,18 @@ class FlaskSessions(SessionInterface):
         held = cast("UserSession", session)
         if held.accessed:
             response.vary.add("Cookie")
+        if request.environ.get(_FAILED):
+            # What answers instead of the response whose session could not be saved.
+            return
         named: Named | None = request.environ.get(_NAMED)
-        told = self._sessions.save(held, named)
+        try:
+            told = self._sessions.save(held, named)
+        except Exception as error:
+            request.environ[_FAILED] = True
+            instead = app.make_response(_handled(app, error))
+            response.response, response.status, response.headers = instead.response, instead.status, instead.headers
+            response.vary.add("Cookie")
+            return
         if told is None:
             return
         settings = self._sessions.settings

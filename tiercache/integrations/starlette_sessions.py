@@ -1,19 +1,23 @@
 """Starlette and FastAPI: sessions on the server. `app.add_middleware(SessionsMiddleware, sessions=sessions)`.
 
 It stands where Starlette's own `SessionMiddleware` would, and `request.session` is one of `Sessions`: inside the cache
-(added before `TierCacheMiddleware`), so that what sets a cookie is seen there and not stored.
+(added before `TierCacheMiddleware`), so that what sets a cookie is seen there and not stored. Outside the cache, where
+its cookie and `Vary` come too late to be seen, it keeps whatever shows or changes a session out of the store itself.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tiercache.errors import ConfigError
+from tiercache.engine.fill import current_fill, no_store
+from tiercache.errors import ConfigError, SessionUnavailable
 from tiercache.integrations.sessions import Sessions, Told, decode, encode
 
 
@@ -21,7 +25,7 @@ class SessionsMiddleware:
     """Puts the session of a request into `scope["session"]`, and saves it when the response begins.
 
     Redis is asked only where a request brings a cookie of ours. What a WebSocket changes is not saved, and neither is
-    what is changed after the response has begun.
+    what is changed after the response has begun. Where a session cannot be saved since Redis is away, 503 is answered.
 
     Args:
         app: the app inside, handed over by `add_middleware`.
@@ -46,13 +50,22 @@ class SessionsMiddleware:
         sessions = self._sessions
         named = sessions.named(_cookie(scope, sessions.settings.cookie))
         session = scope["session"] = await sessions.aopen(named, encode, decode)
+        if current_fill() is None:
+            session.personal = partial(no_store, "session")
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
 
+        failed = False
+
         async def sending(message: Message) -> None:
+            nonlocal failed
             if message["type"] == "http.response.start":
-                told = await sessions.asave(session, named)
+                try:
+                    told = await sessions.asave(session, named)
+                except SessionUnavailable:
+                    failed = True
+                    raise
                 headers = MutableHeaders(scope=message)
                 if session.accessed:
                     headers.add_vary_header("Cookie")
@@ -60,7 +73,14 @@ class SessionsMiddleware:
                     headers.append("set-cookie", self._header(told))
             await send(message)
 
-        await self.app(scope, receive, sending)
+        try:
+            await self.app(scope, receive, sending)
+        except Exception:
+            if not failed:
+                raise
+            # Starlette asks no handler of the app for what is raised once a response has begun.
+            busy = PlainTextResponse("Service Unavailable", 503, {"Cache-Control": "no-store"})
+            await busy(scope, receive, send)
 
     def _header(self, told: Told) -> str:
         settings = self._sessions.settings
