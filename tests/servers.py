@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from tools.redis_server import Binary, RedisServer, available_servers, free_port
+from tools.ports import free_port
+from tools.redis_server import Binary, RedisServer, available_servers
 
 __all__ = ["Binary", "Proxy", "RedisServer", "available_servers", "free_port"]
 

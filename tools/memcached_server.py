@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tools.debian_packages import Program, find
-from tools.redis_server import free_port
+from tools.ports import free_port
 
 _STARTUP = 20.0
 """Seconds that a server may take to answer before it counts as broken."""

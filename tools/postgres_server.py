@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
-from tools.redis_server import free_port
+from tools.ports import free_port
 
 _STARTUP = 60.0
 """Seconds that a server may take to be ready before it counts as broken."""

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from tools.debian_packages import UNPACKED, libraries
+from tools.ports import free_port
 
 T = TypeVar("T")
 
@@ -82,14 +83,6 @@ def available_servers() -> tuple[Binary, ...]:
 
 def _environment(binary: Binary) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": binary.libraries} if binary.libraries else dict(os.environ)
-
-
-def free_port() -> int:
-    """A TCP port on which nothing listens at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class RedisServer:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.redis_server import RedisServer, free_port
+from tools.ports import free_port
+from tools.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "tiercache-demo-"
