@@ -330,6 +330,17 @@ def test_logging_in_takes_along_what_others_have_saved_meanwhile(sessions: Sessi
     assert seen(sessions, fresh) == {"cart": ["tea", "pot"], "user": "alice"}
 
 
+def test_it_knows_whether_it_is_modified(sessions: Sessions) -> None:
+    named = begun(sessions, cart=["tea"])
+    session = opened(sessions, named)
+    session.modified = True
+    assert session["cart"] == ["tea"]
+    assert not session.modified
+    session["cart"].append("pot")
+    session.modified = False
+    assert session.modified
+
+
 def test_tags_of_requests_at_once_are_all_kept(sessions: Sessions) -> None:
     named = begun(sessions, colour="green")
     first, second = opened(sessions, named), opened(sessions, named)
@@ -396,6 +407,16 @@ def test_a_secret_can_be_changed(cache: TierCache) -> None:
     assert alone.named(by_old) is old.named(by_new) is None
 
 
+def test_a_session_of_visitors_is_none_of_the_staff(cache: TierCache) -> None:
+    visitors, staff = Sessions(cache, SECRET, cookie="visitor"), Sessions(cache, SECRET, cookie="__Host-staff")
+    session = opened(visitors, None)
+    session["user"] = "admin"
+    told = visitors.save(session, None)
+    assert told is not None
+    assert visitors.named(told.value) is not None
+    assert staff.named(told.value) is None
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -405,6 +426,9 @@ def test_a_secret_can_be_changed(cache: TierCache) -> None:
         ({"idle": "2d", "absolute": "1d"}, "idle"),
         ({"samesite": "None", "secure": False}, "samesite"),
         ({"cookie": "a b"}, "cookie"),
+        ({"cookie": "__Host-s", "path": "/shop"}, "cookie"),
+        ({"cookie": "__Host-s", "domain": "shop.test"}, "cookie"),
+        ({"cookie": "__Secure-s", "secure": False}, "secure"),
         ({"consistency": "bounded"}, "consistency"),
         ({"idel": "1h"}, "idel"),
     ],

@@ -178,6 +178,15 @@ class UserSession(MutableMapping[str, Any]):
         # Never the values: they end up in logs.
         return f"{type(self).__name__}({'new' if self.new else 'known'}, keys {sorted(self)})"
 
+    @property
+    def modified(self) -> bool:
+        """Whether there is anything to be saved. Setting it, as Flask and its extensions do, is not needed and does
+        nothing."""
+        return bool(self.changes()) or self.rotated
+
+    @modified.setter
+    def modified(self, value: bool) -> None: ...
+
     def rotate(self, *tags: str) -> None:
         """Go on under another id, as has to be done whenever somebody logs in or gains rights, since the old id may be
         known to an attacker. `tags` are added: revoking one ends every session that has it, as in

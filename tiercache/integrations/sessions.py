@@ -148,6 +148,13 @@ class Sessions:
             raise ConfigError("Sessions: secret", None, _ACCEPTED)
         if held.samesite == "None" and not held.secure:
             raise ConfigError("Sessions: samesite", "None", "secure=True beside it: browsers refuse the cookie else")
+        host, safe = (held.cookie.lower().startswith(prefix) for prefix in ("__host-", "__secure-"))
+        if (host or safe) and not held.secure:
+            raise ConfigError("Sessions: secure", False, f"True: browsers refuse a cookie named {held.cookie} else")
+        if host and (held.path != "/" or held.domain is not None):
+            raise ConfigError(
+                "Sessions: cookie", held.cookie, "this name for path='/' and no domain alone: browsers refuse it else"
+            )
         if held.idle > held.absolute:
             raise ConfigError("Sessions: idle", held.idle, f"at most `absolute`, {held.absolute:g} s")
         shared = cache._engine.shared
@@ -156,7 +163,9 @@ class Sessions:
         self._store = cast("SessionStore", MemorySessions() if shared is None else shared)
         self._terms = Terms(held.idle, held.absolute, held.consistency == "session", held.max_size)
         # The newest key stands last there.
-        self._signer = Signer(list(reversed(held.secret)), salt="tiercache.session", digest_method=sha256)
+        # The name of the cookie: what one keeps of visitors is no session of another with the same secret.
+        salt = f"tiercache.session.{held.cookie}"
+        self._signer = Signer(list(reversed(held.secret)), salt=salt, digest_method=sha256)
 
     # -- for faces ---------------------------------------------------------------------------------------------------
 
