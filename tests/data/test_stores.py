@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from tests.data.stores import GUARD, Origin, in_thread, turnable
 from tests.parity.waiting import eventually
 from tiercache import ConfigError, DataError, LoadRefused, LoadTimeout, TierCache
 from tiercache.core.stores import Get
+from tiercache.engine import batching
 from tiercache.engine.batching import Loads
 from tiercache.engine.loading import Loading
+from tiercache.testing import isolated
 
 
 @pytest.fixture
@@ -552,7 +556,7 @@ def test_threads_that_come_during_a_call_go_with_the_next() -> None:
     eventually(lambda: batches == [["a"]])
     keys = ["b", "c", "none", "d", "e"]
     others = [in_thread(lambda key=key: store.get(key)) for key in keys]  # type: ignore[misc]
-    eventually(lambda: len(store._source.crowd._waiting) == 5)
+    eventually(lambda: len(store._source.crowd._line.waiting) == 5)
     gate.set()
     assert first() == "A"
     assert [other() for other in others] == ["B", "C", None, "D", "E"]
@@ -635,9 +639,57 @@ def test_a_forked_crowd_begins_anew() -> None:
     """What the parent's threads were at is not there in the child."""
     cache = TierCache()
     store = cache.read_through("s", load_many=lambda keys: {key: key for key in keys}, ttl=60)
-    store._source.crowd._busy = True
+    store._source.crowd._line.busy = True
     cache._engine.after_fork()
     assert store.get(1) == 1
+
+
+def test_threads_that_begin_a_crowd_anew_at_once_stand_in_one_line(monkeypatch: Any) -> None:
+    """Else one of them could wait in a line that nobody serves."""
+    cache = TierCache()
+    store = cache.read_through("s", load_many=lambda keys: {key: key for key in keys}, ttl=60)
+    made: list[object] = []
+    second = threading.Event()
+
+    class Line(batching._Line):
+        def __init__(self, flights: Any) -> None:
+            made.append(self)
+            if len(made) == 1:
+                assert second.wait(10), "nobody else has come"
+            super().__init__(flights)
+
+    class Lock:
+        """Of the engine; tells of the second who comes."""
+
+        def __init__(self) -> None:
+            self.comers = itertools.count(1)
+            self.lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if next(self.comers) == 2:
+                second.set()
+            self.lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            self.lock.release()
+
+    cache._engine.after_fork()
+    monkeypatch.setattr(batching, "_Line", Line)
+    crowd = store._source.crowd
+    monkeypatch.setattr(cache._engine, "lock", Lock())
+    with ThreadPoolExecutor(2) as pool:
+        lines = [task.result() for task in [pool.submit(crowd._line_of, cache._engine) for _ in range(2)]]
+    assert lines == [crowd._line] * 2
+    assert made == [crowd._line]
+
+
+def test_a_store_of_an_engine_that_begins_anew_waits_for_nobody_of_before() -> None:
+    cache = TierCache()
+    store = cache.read_through("s", load_many=lambda keys: {key: key for key in keys}, ttl=60)
+    store._source.crowd._line.busy = True
+    with isolated():
+        assert store.get(1) == 1
+        assert store._source.crowd._line.flights is cache._engine.flights
 
 
 def test_what_else_a_write_purges_does_not_keep_its_value_out() -> None:

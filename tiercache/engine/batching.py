@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from tiercache.core.values import Codec, body_of
 from tiercache.engine.effects import Effect, Fetch, FetchMany, Flow, Wait, adrive
+from tiercache.engine.engine import Engine
 from tiercache.engine.fill import Fill, enter, leave
 from tiercache.engine.flights import Flights
 from tiercache.engine.loading import Loading, read
@@ -153,55 +154,71 @@ class Batch:
             self.results.append(value)
 
 
+class _Line:
+    """Threads that stand in one line; those of a forked child, and of an engine that begins anew, stand in another."""
+
+    __slots__ = ("busy", "flights", "lock", "waiting")
+
+    def __init__(self, flights: Flights) -> None:
+        self.flights = flights
+        self.lock = threading.Lock()
+        self.busy = False
+        self.waiting: list[_Turn] = []
+
+
 class Crowd:
     """Threads that load from one store: while one call is under way, those that come wait, and go with the next."""
 
     def __init__(self, flights: Flights) -> None:
-        self._begin(flights)
+        self._line = _Line(flights)
 
-    def _begin(self, flights: Flights) -> None:
-        self._flights = flights
-        self._lock = threading.Lock()
-        self._busy = False
-        self._waiting: list[_Turn] = []
+    def _line_of(self, engine: Engine) -> _Line:
+        line = self._line
+        if line.flights is not engine.flights:
+            # In a forked child the thread that loads is not there. One line for all who find that out at once: who
+            # stood in another would wait for ever.
+            with engine.lock:
+                line = self._line
+                if line.flights is not engine.flights:
+                    line = self._line = _Line(engine.flights)
+        return line
 
     def load(self, loading: Loading) -> Any:
         if _within(loading):
             return Loads([loading]).run()[0]  # such a call is under way around it, and would wait for itself
-        if loading.engine.flights is not self._flights:
-            # In a forked child the thread that loads is not there.
-            self._begin(loading.engine.flights)
-        turn = _Turn(loading)
-        with self._lock:
-            if self._busy:
-                self._waiting.append(turn)
+        line, turn = self._line_of(loading.engine), _Turn(loading)
+        with line.lock:
+            if line.busy:
+                line.waiting.append(turn)
             else:
-                self._busy, turn.batch = True, [turn]
-        if not turn.batch and not turn.ready.wait(LONGEST_TURN) and not self._leads(turn):
+                line.busy, turn.batch = True, [turn]
+        if not turn.batch and not turn.ready.wait(LONGEST_TURN) and not self._leads(line, turn):
             return Loads([loading]).run()[0]
         if turn.batch:
-            self._lead(turn.batch)
+            self._lead(line, turn.batch)
         # Where the one who called it was cut off, each of the others loads for itself.
         return Loads([loading]).run()[0] if turn.result is _CUT_OFF else turn.result
 
-    def _leads(self, turn: _Turn) -> bool:
+    @staticmethod
+    def _leads(line: _Line, turn: _Turn) -> bool:
         """For one whose patience is over: whether its turn has come after all."""
-        with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+        with line.lock:
+            if turn in line.waiting:
+                line.waiting.remove(turn)
                 return False
         turn.ready.wait()
         return True
 
-    def _lead(self, batch: list[_Turn]) -> None:
+    @staticmethod
+    def _lead(line: _Line, batch: list[_Turn]) -> None:
         results: list[Any] = []
         try:
             results = Loads([turn.loading for turn in batch]).run()
         finally:
-            with self._lock:
+            with line.lock:
                 most = batch[0].loading.source.max_batch
-                following, self._waiting = self._waiting[:most], self._waiting[most:]
-                self._busy = bool(following)
+                following, line.waiting = line.waiting[:most], line.waiting[most:]
+                line.busy = bool(following)
             if following:
                 following[0].batch = following
                 following[0].ready.set()
