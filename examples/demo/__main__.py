@@ -11,7 +11,8 @@ import threading
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from examples.demo.processes import Processes, StartFailed, Worker, flask_command, starlette_command
+from examples.demo.counting import Counting
+from examples.demo.processes import Processes, StartFailed, Worker, Writer, flask_command, starlette_command
 from examples.demo.story import Story
 from examples.demo.visitor import HOST
 from tools.redis_server import RedisServer, available_servers
@@ -37,15 +38,18 @@ def start_redis(processes: Processes) -> tuple[str, RedisServer | None]:
     return server.url, server
 
 
-def start_workers(processes: Processes, redis_url: str, ports: tuple[int, ...] | None) -> list[Worker]:
-    database = os.environ.get("DATABASE_URL")
-    environment = {
+def environment_of(processes: Processes, redis_url: str) -> dict[str, str]:
+    """What every process is told."""
+    return {
         "REDIS_URL": redis_url,
-        "DATABASE_URL": database or f"sqlite:///{processes.directory}/shop.db",
+        "DATABASE_URL": os.environ.get("DATABASE_URL") or f"sqlite:///{processes.directory}/shop.db",
         # Nothing that an earlier run has left in this Redis is to be seen.
         "SHOP_VERSION": f"demo-{secrets.token_hex(4)}",
         "SHOP_SECRET": secrets.token_hex(16),
     }
+
+
+def start_workers(processes: Processes, environment: dict[str, str], ports: tuple[int, ...] | None) -> list[Worker]:
     commands = [starlette_command, starlette_command, flask_command, flask_command]
     names = ["starlette-1", "starlette-2", "flask-1", "flask-2"]
     wanted = ports or (None,) * 4
@@ -55,11 +59,23 @@ def start_workers(processes: Processes, redis_url: str, ports: tuple[int, ...] |
     ]
     processes.wait_for(workers)
     print("  two workers of the Starlette shop (uvicorn) and two of the Flask shop (gunicorn), one process each")
-    print(f"  database: {'as DATABASE_URL says' if database else 'SQLite, in a temporary directory'}")
+    database = "as DATABASE_URL says" if os.environ.get("DATABASE_URL") else "SQLite, in a temporary directory"
+    print(f"  database: {database}")
     return workers
 
 
-def serve(workers: list[Worker]) -> None:
+def those_that_write(processes: Processes, writers: list[Writer]) -> list[Writer]:
+    """None where Redis does not keep what it acknowledges: the shop then refuses to count in it."""
+    try:
+        processes.wait_for(writers)
+    except StartFailed as error:
+        print(f"  nobody writes page views. {error}")
+        return []
+    print("  two processes that write page views to the database (tiercache worker)")
+    return writers
+
+
+def serve(workers: list[Worker], writers: list[Writer]) -> None:
     print("\nThe shop is open:")
     for worker in workers:
         print(f"  {worker.name:12}  http://127.0.0.1:{worker.port}/")
@@ -69,14 +85,15 @@ def serve(workers: list[Worker]) -> None:
 A stored page belongs to the host it was asked under, so ask every worker under one name to see them share:
   curl -i -H 'Host: {HOST}' http://127.0.0.1:{one}/products/1           # look at Cache-Status; then ask another worker
   curl -i -H 'Host: {HOST}' http://127.0.0.1:{two}/products/1/price -d price=12.30    # gone from all four
+  curl -i -H 'Host: {HOST}' http://127.0.0.1:{one}/products/1/views -d ''      # one more on /dashboard, within 5 s
 
 Ctrl-C stops everything."""
     )
     stopped = threading.Event()
     while not stopped.wait(1.0):
-        for worker in workers:
-            if worker.process.poll() is not None:
-                raise StartFailed(f"{worker.name} ended with code {worker.process.returncode}:\n{worker.said()}")
+        for started in (*workers, *writers):
+            if started.process.poll() is not None:
+                raise StartFailed(f"{started.name} ended with code {started.process.returncode}:\n{started.said()}")
 
 
 def main() -> int:
@@ -93,11 +110,15 @@ def main() -> int:
     try:
         with Processes() as processes:
             url, server = start_redis(processes)
-            workers = start_workers(processes, url, PORTS if arguments.serve else None)
+            environment = environment_of(processes, url)
+            writers = [processes.writer(f"writer-{number}", environment) for number in (1, 2)]
+            workers = start_workers(processes, environment, PORTS if arguments.serve else None)
+            writers = those_that_write(processes, writers)
             if arguments.serve:
-                serve(workers)
+                serve(workers, writers)
                 return 0
-            return Story(processes, workers, server, arguments.updates).tell()
+            counting = Counting(workers, writers, environment["DATABASE_URL"])
+            return Story(processes, workers, server, counting, arguments.updates).tell()
     except StartFailed as error:
         print(f"\nThe demonstration could not run. {error}", file=sys.stderr)
         return 1

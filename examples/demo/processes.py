@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,8 @@ PREFIX = "tiercache-demo-"
 """Of the directory of one run; its process follows, so that the next run can tell which ones are left over."""
 STARTUP = 30.0
 """Seconds that a worker may take to answer."""
+TAKEN_OVER = 1.0
+"""Seconds until one that writes takes over from one that is dead."""
 
 
 class StartFailed(Exception):
@@ -41,29 +43,55 @@ def flask_command(port: int) -> list[str]:
     return [sys.executable, "-m", "gunicorn", "examples.flask_app.app:create_app()", *place]
 
 
-class Worker:
-    """One process that serves a shop on a port of its own."""
+def writer_command() -> list[str]:
+    # The store of page views is the same in both shops, so either will do.
+    target = "examples.starlette_app.app:app"
+    return [sys.executable, "-m", "tiercache", "worker", target, "--owned", f"{TAKEN_OVER:g}s"]
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+
+class Started:
+    """One process, and what it writes."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self.process = process
-        self.port = port
         self.log = log
 
-    def answers(self) -> bool:
-        """Whether it serves yet; `StartFailed` if it has ended."""
+    def ready(self) -> bool:
+        """Whether it does its work yet; `StartFailed` if it has ended."""
         if self.process.poll() is not None:
             raise StartFailed(f"{self.name} ended with code {self.process.returncode}:\n{self.said()}")
+        return self._ready()
+
+    def _ready(self) -> bool:
+        raise NotImplementedError
+
+    def said(self) -> str:
+        """The end of what it wrote."""
+        return self.log.read_text(errors="replace")[-2000:].strip() or "(it wrote nothing)"
+
+
+class Writer(Started):
+    """One process that writes what was counted into the database."""
+
+    def _ready(self) -> bool:
+        return "writing for" in self.said()
+
+
+class Worker(Started):
+    """One process that serves a shop on a port of its own."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+        super().__init__(name, process, log)
+        self.port = port
+
+    def _ready(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
                 sock.sendall(b"HEAD /account HTTP/1.1\r\nHost: ready\r\nConnection: close\r\n\r\n")
                 return sock.recv(12) == b"HTTP/1.1 200"
         except OSError:
             return False
-
-    def said(self) -> str:
-        """The end of what it wrote."""
-        return self.log.read_text(errors="replace")[-2000:].strip() or "(it wrote nothing)"
 
 
 class Processes:
@@ -103,10 +131,19 @@ class Processes:
         """Start a worker; `port` is taken if it is free. It may not answer yet: `wait_for`."""
         if port is None or not _is_free(port):
             port = free_port()
+        return Worker(name, *self._start(name, command(port), environment), port)
+
+    def writer(self, name: str, environment: Mapping[str, str]) -> Writer:
+        """Start one that writes. It may not do so yet: `wait_for`."""
+        return Writer(name, *self._start(name, writer_command(), environment))
+
+    def _start(
+        self, name: str, command: list[str], environment: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes], Path]:
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(port),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -116,11 +153,11 @@ class Processes:
             )
         self._stack.callback(self._end, process)
         self._tell(f"+{process.pid}")
-        return Worker(name, process, port, log)
+        return process, log
 
     def redis(self) -> RedisServer:
-        """Start a Redis server."""
-        server = RedisServer()
+        """Start a Redis server that keeps what it acknowledges: page views wait in it for the database."""
+        server = RedisServer(appendonly="yes")
         self._stack.callback(server.close)
         self.start_redis(server)
         return server
@@ -135,14 +172,14 @@ class Processes:
         self._tell(f"-{pid}")
 
     @staticmethod
-    def wait_for(workers: list[Worker]) -> None:
-        """Return when all answer; `StartFailed` if one does not."""
+    def wait_for(started: Sequence[Started]) -> None:
+        """Return when all are ready; `StartFailed` if one is not."""
         end = time.monotonic() + STARTUP
-        waiting = list(workers)
+        waiting = list(started)
         while waiting:
-            waiting = [worker for worker in waiting if not worker.answers()]
+            waiting = [one for one in waiting if not one.ready()]
             if waiting and time.monotonic() > end:
-                raise StartFailed(f"{waiting[0].name} did not answer in {STARTUP:g} s:\n{waiting[0].said()}")
+                raise StartFailed(f"{waiting[0].name} was not ready in {STARTUP:g} s:\n{waiting[0].said()}")
             time.sleep(0.05)
 
     def _tell(self, line: str) -> None:

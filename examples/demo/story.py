@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from http.client import HTTPException
 
-from examples.demo.processes import Processes, Worker
+from examples.demo.counting import Counting
+from examples.demo.processes import TAKEN_OVER, Processes, Worker
 from examples.demo.updates import Staleness, cents_of, measure, pages_of
 from examples.demo.visitor import HOST, Reply, Visitor
 from tools.redis_server import RedisServer
@@ -23,9 +25,17 @@ BEHIND = 0.2
 class Story:
     """Each step prints what was asked and what came back, and notes what was not as it should be."""
 
-    def __init__(self, processes: Processes, workers: list[Worker], server: RedisServer | None, updates: int) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        workers: list[Worker],
+        server: RedisServer | None,
+        counting: Counting,
+        updates: int,
+    ) -> None:
         self._processes = processes
         self._server = server
+        self._counting = counting
         self._updates = updates
         self._visitors = [Visitor(worker.name, worker.port) for worker in workers]
         self._starlette, self._flask = self._visitors[:2], self._visitors[2:]
@@ -41,6 +51,8 @@ class Story:
             "A line is a request: worker, path, status, time, what Cache-Status says (RFC 9211), and that in words."
         )
         steps: list[Callable[[], None]] = [self._tiers, self._not_shared, self._update]
+        steps += [self._views] if self._counting.writers else []
+        steps += [self._sessions]
         if self._server is not None:
             steps += [self._outage, self._update_in_outage, self._return]
         for number, step in enumerate(steps, 1):
@@ -96,6 +108,45 @@ class Story:
         )
         self._expect_prompt(result)
 
+    def _views(self) -> None:
+        """Page views are counted behind the answer, and a process that writes them is killed"""
+        views = self._updates * 10
+        print(f"  {views} views of all products through all four workers; at half of them writer-1 gets a SIGKILL")
+        counted = self._counting.run(views)
+        total = counted.acknowledged.total()
+        print(
+            f"  {total} were acknowledged. What writer-1 had left lay for {TAKEN_OVER:g} s, the database was up to"
+            f" {counted.behind} behind; then writer-2 took over"
+        )
+        if counted.complete is not None:
+            print(f"  {counted.complete:.1f} s after the last one the database had all; writer-2 was then told to end")
+        for what in counted.refused[:5]:
+            self._expect(False, what)
+        self._expect(counted.complete is not None, "the database never had all page views")
+        self._expect(counted.code == 0, f"writer-2 ended with code {counted.code}")
+        self._expect(not counted.off, f"the database is off by {counted.off}")
+        if not counted.off:
+            print(f"  page views in the database, by product: {_list(counted.acknowledged)}. None is lost, none twice")
+
+    def _sessions(self) -> None:
+        """Ada logs in, in both shops, and is logged out everywhere by one of them"""
+        cookies = {}
+        for first, second in (self._starlette, self._flask):
+            reply = first.post("/account", user="Ada")
+            cookies[first.name] = cookies[second.name] = reply.cookie
+            print(f"  {first.name:11}  logs her in; her cookie: {reply.cookie[:40]}...")
+        for visitor in self._visitors:
+            known = "You are Ada" in visitor.get("/account", cookies[visitor.name]).text
+            print(f"  {visitor.name:11}  {'knows her' if known else 'does not know her'}")
+            self._expect(known, f"{visitor.name} did not know who had logged in")
+        last = self._flask[1]
+        self._expect(last.post("/account/leave", cookies[last.name]).status == 303, f"{last.name} did not log her out")
+        print(f"  {last.name:11}  ends all her sessions")
+        for visitor in self._visitors:
+            known = "You are Ada" in visitor.get("/account", cookies[visitor.name]).text
+            print(f"  {visitor.name:11}  {'still knows her' if known else 'knows her no more'}")
+            self._expect(not known, f"{visitor.name} still knew who had been logged out")
+
     def _outage(self) -> None:
         """Redis is killed; the pages are still answered"""
         for visitor in self._visitors:
@@ -124,13 +175,14 @@ class Story:
         print(f"How long that may last is a setting: isolated_ttl, here {ISOLATED:g} s.")
 
     def _return(self) -> None:
-        """Redis comes back, empty"""
+        """Redis comes back"""
         new = max(self._prices(4)) + 100
         reply = self._post(self._editors[0], 4, new)
         self._expect(reply.purge == "queued", f"the purge was said to be {reply.purge or 'nothing'}, not queued")
         self._processes.start_redis(self._server_here)
         back = time.perf_counter()
-        print("  One more price changed just before, its purge is queued too. Redis: running again")
+        print("  One more price changed just before, its purge is queued too. Redis: running again, from its log; what")
+        print("  that says of purges may be old, so no page of before is used any more")
         self._until_all_show(4, new, back, ISOLATED + SLACK)
         for first, second in (self._starlette, self._flask):
             waited = self._until_shared(first, second, back)
@@ -138,7 +190,7 @@ class Story:
                 print(f"  {second.name} gets pages of {first.name} from Redis again, {waited:.1f} s after the return")
         result = self._change_prices(20, 2)
         print(
-            f"  20 more updates, every purge confirmed; old prices seen, as in step 3:\n    {result}"
+            f"  20 more updates, every purge confirmed; old prices seen, as before:\n    {result}"
         )
         self._expect_prompt(result)
 
@@ -221,3 +273,7 @@ class Story:
                 return time.perf_counter() - since
         self._expect(False, f"{second.name} still found nothing in Redis after 10 s")
         return None
+
+
+def _list(counted: Counter[int]) -> str:
+    return ", ".join(f"{product}: {number}" for product, number in sorted(counted.items()))

@@ -20,6 +20,8 @@ class Reply(NamedTuple):
     sent: float
     received: float
     """`time.perf_counter()` seconds."""
+    cookie: str = ""
+    """What a browser would send from here on, as `name=value`; empty where nothing was set."""
 
     @property
     def milliseconds(self) -> float:
@@ -31,18 +33,20 @@ class Visitor:
         self.name = name
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str, cookie: str = "") -> Reply:
         try:
-            return self._ask("GET", path, None)
+            return self._ask("GET", path, None, cookie)
         except (http.client.RemoteDisconnected, ConnectionError):
             # A server may close a connection that was idle; reading again does no harm.
-            return self._ask("GET", path, None)
+            return self._ask("GET", path, None, cookie)
 
-    def post(self, path: str, **fields: str) -> Reply:
-        return self._ask("POST", path, urlencode(fields))
+    def post(self, path: str, cookie: str = "", **fields: str) -> Reply:
+        return self._ask("POST", path, urlencode(fields), cookie)
 
-    def _ask(self, method: str, path: str, body: str | None) -> Reply:
+    def _ask(self, method: str, path: str, body: str | None, cookie: str) -> Reply:
         headers = {"Host": HOST}
+        if cookie:
+            headers["Cookie"] = cookie
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         sent = time.perf_counter()
@@ -55,7 +59,8 @@ class Visitor:
             raise
         received = time.perf_counter()
         status = response.getheader("Cache-Status", "").removeprefix("tiercache; ")
-        return Reply(response.status, status, response.getheader("X-Purge", ""), text, sent, received)
+        told = response.getheader("Set-Cookie", "").partition(";")[0]
+        return Reply(response.status, status, response.getheader("X-Purge", ""), text, sent, received, told)
 
     def close(self) -> None:
         self._connection.close()

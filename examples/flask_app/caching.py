@@ -1,11 +1,10 @@
-"""All that the Flask shop says about caching, but for the two lines beside its views."""
+"""All that the Flask shop says about its pages in the cache. Of the data behind them: `examples/shop/stores.py`."""
 
 from __future__ import annotations
 
-import logging
 import os
 
-from tiercache import PurgeUnconfirmed
+from examples.shop.stores import ISOLATED
 from tiercache.integrations.flask import FlaskTierCache
 
 cache = FlaskTierCache()
@@ -19,16 +18,11 @@ CONFIG = {
     # A new release begins with an empty cache.
     "TIERCACHE_VERSION": os.environ.get("SHOP_VERSION", ""),
     "TIERCACHE_ROUTES": {
-        # The page is the same for everybody, signed in or not: that is what makes cookies="ignore" right here.
-        # isolated_ttl: with Redis out of reach a process does not hear of changes, so it shows no page older than this.
-        "/products/{id:int}": {
-            "ttl": "10m",
-            "tags": ["product:{id}"],
-            "cookies": "ignore",
-            "isolated_ttl": "5s",
-        },
-        # Costly to compute, and may be a few seconds old. Of the query only `days` counts: ?days=7&utm_source=x is no
-        # new page.
+        # The page is the same for everybody, signed in or not: that is what makes cookies="ignore" right here. It has
+        # no tags: it is purged with the product and the price that it was made with.
+        "/products/{id:int}": {"ttl": "10m", "cookies": "ignore", "isolated_ttl": ISOLATED},
+        # Its parts are from stores, and may be a few seconds old. Of the query only `days` counts: ?days=7&utm_source=x
+        # is no new page.
         "/dashboard": {"ttl": "5s", "query": ["days"], "cookies": "ignore"},
         # For 250 ms nothing is gained by asking Redis: each process keeps its own.
         "/market-data": {"ttl": "250ms", "tiers": ["l1"], "query": "ignore", "cookies": "ignore"},
@@ -36,16 +30,3 @@ CONFIG = {
         "/account": {"cache": False},
     },
 }
-
-
-def product_changed(product_id: int) -> bool:
-    """Take every page with this product out of every tier of both shops. To be called after the commit.
-
-    False if Redis did not confirm: the purge then holds in this process, and reaches the others when Redis is back.
-    """
-    try:
-        cache.purge(tags=[f"product:{product_id}"])
-    except PurgeUnconfirmed:
-        logging.getLogger(__name__).warning("the purge of product %d is queued", product_id)
-        return False
-    return True

@@ -1,1 +1,1 @@
-"""What both shops share: the database and the pages. Nothing in here knows of a web framework or a cache."""
+"""What both shops share: the database, the stores in front of it, and the pages. Nothing here knows a web framework."""

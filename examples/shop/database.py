@@ -1,16 +1,21 @@
-"""The shop's database: products, sales and exchange rates, through SQLAlchemy."""
+"""The shop's database: products, sales, exchange rates and page views, through SQLAlchemy."""
 
 from __future__ import annotations
 
 import os
 import random
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ForeignKey, create_engine, event, func, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from tiercache.core.write_batch import WriteBatch
+from tiercache.integrations.write_log import unwritten, write_log
 
 SEED = [
     ("Green tea", "Tea", 890),
@@ -27,7 +32,11 @@ class Base(DeclarativeBase):
     pass
 
 
-class Product(Base):
+# Beside the data, and changed in the same transactions: which page views have been written.
+write_log(Base.metadata)
+
+
+class ProductRow(Base):
     __tablename__ = "product"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -35,9 +44,12 @@ class Product(Base):
     category: Mapped[str]
     cents: Mapped[int]
 
-    @property
-    def price(self) -> str:
-        return f"{self.cents // 100}.{self.cents % 100:02}"
+
+class PageViews(Base):
+    __tablename__ = "page_views"
+
+    product_id: Mapped[int] = mapped_column(ForeignKey("product.id"), primary_key=True, autoincrement=False)
+    views: Mapped[int]
 
 
 class Sale(Base):
@@ -55,6 +67,15 @@ class Rate(Base):
 
     currency: Mapped[str] = mapped_column(primary_key=True)
     per_euro: Mapped[float]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What changes seldom of a product; its price is asked for by itself."""
+
+    id: int
+    name: str
+    category: str
 
 
 class Turnover(NamedTuple):
@@ -79,40 +100,79 @@ class Shop:
         try:
             Base.metadata.create_all(self.engine)
             with Session(self.engine) as session, session.begin():
-                if session.get(Product, 1) is None:
+                if session.get(ProductRow, 1) is None:
                     session.add_all(_seed())
         except (IntegrityError, OperationalError, ProgrammingError):
             # Another process has been faster; if it was something else, this says so.
             with Session(self.engine) as session:
-                session.scalar(select(func.count()).select_from(Product))
+                session.scalar(select(func.count()).select_from(ProductRow))
 
-    def products(self) -> list[Product]:
+    def product_ids(self) -> list[int]:
         with Session(self.engine) as session:
-            return list(session.scalars(select(Product).order_by(Product.id)))
+            return list(session.scalars(select(ProductRow.id).order_by(ProductRow.id)))
 
     def product(self, product_id: int) -> Product | None:
+        return self.products([product_id]).get(product_id)
+
+    def products(self, product_ids: Iterable[int]) -> dict[int, Product]:
+        """Those that there are, in one query."""
+        query = select(ProductRow.id, ProductRow.name, ProductRow.category).where(ProductRow.id.in_(product_ids))
         with Session(self.engine) as session:
-            return session.get(Product, product_id)
+            return {row.id: Product(row.id, row.name, row.category) for row in session.execute(query)}
 
-    def set_price(self, product_id: int, cents: int) -> bool:
-        """Returns when it is committed; False if there is no such product."""
+    def price(self, product_id: int) -> int:
+        """In cents. Raises `LookupError` if there is no such product."""
+        return self.prices([product_id])[product_id]
+
+    def prices(self, product_ids: Iterable[int]) -> dict[int, int]:
+        query = select(ProductRow.id, ProductRow.cents).where(ProductRow.id.in_(product_ids))
+        with Session(self.engine) as session:
+            return {row.id: row.cents for row in session.execute(query)}
+
+    def set_price(self, product_id: int, cents: int) -> None:
+        """Returns when it is committed. Raises `LookupError` if there is no such product."""
         with Session(self.engine) as session, session.begin():
-            changed: Any = session.execute(update(Product).where(Product.id == product_id).values(cents=cents))
-            return bool(changed.rowcount)
+            change = update(ProductRow).where(ProductRow.id == product_id).values(cents=cents)
+            changed: Any = session.execute(change)
+            if not changed.rowcount:
+                raise LookupError(product_id)
 
-    def turnover(self, days: int) -> list[Turnover]:
+    def views(self, product_id: int) -> int:
+        """How often its page has been looked at."""
+        return self.views_of([product_id])[product_id]
+
+    def views_of(self, product_ids: Sequence[int]) -> dict[int, int]:
+        query = select(PageViews.product_id, PageViews.views).where(PageViews.product_id.in_(product_ids))
+        with Session(self.engine) as session:
+            found = {row.product_id: row.views for row in session.execute(query)}
+        return {**dict.fromkeys(product_ids, 0), **found}
+
+    def add_view(self, product_id: int) -> None:
+        """Count one, in a transaction of its own."""
+        with Session(self.engine) as session, session.begin():
+            more = update(PageViews).where(PageViews.product_id == product_id).values(views=PageViews.views + 1)
+            session.execute(more)
+
+    def write_views(self, batch: WriteBatch[int, int]) -> None:
+        """Write what write-behind has counted, in one transaction, and nothing twice: a batch may come again."""
+        with Session(self.engine) as session, session.begin():
+            for write in unwritten(session, batch):
+                session.merge(PageViews(product_id=write.key, views=write.value))
+
+    def turnover(self, days: int) -> tuple[Turnover, ...]:
         """What a dashboard asks: a sum over all sales of the last days."""
         since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
         pieces, cents = func.sum(Sale.quantity), func.sum(Sale.quantity * Sale.cents)
         query = (
-            select(Product.category, func.count(), pieces, cents)
-            .join(Sale, Sale.product_id == Product.id)
+            select(ProductRow.category, func.count(), pieces, cents)
+            .join(Sale, Sale.product_id == ProductRow.id)
             .where(Sale.sold_at >= since)
-            .group_by(Product.category)
+            .group_by(ProductRow.category)
             .order_by(cents.desc())
         )
         with Session(self.engine) as session:
-            return [Turnover(name, sales, int(n), int(sum_) / 100) for name, sales, n, sum_ in session.execute(query)]
+            rows = session.execute(query)
+            return tuple(Turnover(name, sales, int(n), int(sum_) / 100) for name, sales, n, sum_ in rows)
 
     def rates(self) -> dict[str, float]:
         with Session(self.engine) as session:
@@ -131,7 +191,8 @@ def _seed() -> list[Base]:
     now = datetime.now(UTC).replace(tzinfo=None)
     rows: list[Base] = [Rate(currency=currency, per_euro=rate) for currency, rate in RATES.items()]
     for number, (name, category, cents) in enumerate(SEED, 1):
-        rows.append(Product(id=number, name=name, category=category, cents=cents))
+        rows.append(ProductRow(id=number, name=name, category=category, cents=cents))
+        rows.append(PageViews(product_id=number, views=0))
         rows += [
             Sale(
                 product_id=number,

@@ -30,29 +30,43 @@ def _page(title: str, body: str, maker: str) -> str:
     return _FRAME.format(title=escape(title), body=body, maker=escape(maker), process=os.getpid(), time=time)
 
 
-def front(products: Iterable[Product], user: str | None, maker: str) -> str:
+def _euros(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02}"
+
+
+def front(products: Iterable[tuple[Product, int]], user: str | None, maker: str) -> str:
     greeting = f"<p>Good to see you, {escape(user)}.</p>" if user else ""
-    rows = (f'<tr><td><a href="/products/{p.id}">{escape(p.name)}</a></td><td>{p.price}</td></tr>' for p in products)
+    rows = (
+        f'<tr><td><a href="/products/{product.id}">{escape(product.name)}</a></td><td>{_euros(cents)}</td></tr>'
+        for product, cents in products
+    )
     return _page("Shop", f"{greeting}<table>{''.join(rows)}</table>", maker)
 
 
-def product(product: Product, maker: str) -> str:
-    body = f"""<p>{escape(product.category)}, <strong>{product.price}</strong> euros</p>
+def product(product: Product, cents: int, maker: str) -> str:
+    # A page from the cache, or from the browser's, never reaches the app: so the browser says that it was looked at.
+    body = f"""<p>{escape(product.category)}, <strong>{_euros(cents)}</strong> euros</p>
 <form method="post" action="/products/{product.id}/price">
-<label>New price <input name="price" value="{product.price}" size="8"></label> <button>Update</button></form>"""
+<label>New price <input name="price" value="{_euros(cents)}" size="8"></label> <button>Update</button></form>
+<script>navigator.sendBeacon("/products/{product.id}/views")</script>"""
     return _page(product.name, body, maker)
 
 
-def dashboard(days: int, turnover: Iterable[Turnover], maker: str) -> str:
-    rows = ["<tr><th>Category</th><th>Sales</th><th>Pieces</th><th>Euros</th></tr>"]
+def dashboard(days: int, turnover: Iterable[Turnover], views: Iterable[tuple[Product, int]], maker: str) -> str:
+    sold = ["<tr><th>Category</th><th>Sales</th><th>Pieces</th><th>Euros</th></tr>"]
     for category, sales, pieces, euros in turnover:
-        rows.append(f"<tr><td>{escape(category)}</td><td>{sales}</td><td>{pieces}</td><td>{euros:.2f}</td></tr>")
-    return _page(f"The last {days} days", f"<table>{''.join(rows)}</table>", maker)
+        sold.append(f"<tr><td>{escape(category)}</td><td>{sales}</td><td>{pieces}</td><td>{euros:.2f}</td></tr>")
+    seen = ["<tr><th>Product</th><th>Page views</th></tr>"]
+    seen += [f"<tr><td>{escape(product.name)}</td><td>{number}</td></tr>" for product, number in views]
+    tables = "".join("<table>{}</table>".format("\n".join(rows)) for rows in (sold, seen))
+    return _page(f"The last {days} days", tables, maker)
 
 
 def account(user: str | None, maker: str) -> str:
     if user:
-        return _page("Account", f"<p>You are {escape(user)}.</p>", maker)
+        body = f"""<p>You are {escape(user)}.</p>
+<form method="post" action="/account/leave"><button>Log out everywhere</button></form>"""
+        return _page("Account", body, maker)
     form = """<form method="post" action="/account">
 <label>Name <input name="user"></label> <button>Sign in</button></form>"""
     return _page("Account", form, maker)

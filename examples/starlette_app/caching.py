@@ -1,11 +1,12 @@
-"""All that the Starlette shop says about caching, but for the two lines beside its views."""
+"""All that the Starlette shop says about its pages in the cache. Of the data behind them: `examples/shop/stores.py`."""
 
 from __future__ import annotations
 
-import logging
 import os
 
-from tiercache import PurgeUnconfirmed, TierCache
+from examples.shop.stores import ISOLATED
+from tiercache import TierCache
+from tiercache.integrations.sessions import Sessions
 
 cache = TierCache(
     os.environ.get("REDIS_URL") or None,  # None: each process caches for itself
@@ -17,11 +18,12 @@ cache = TierCache(
     version=os.environ.get("SHOP_VERSION", ""),
 )
 
-# The page is the same for everybody, signed in or not: that is what makes cookies="ignore" right here.
-# isolated_ttl: with Redis out of reach a process does not hear of changes, so it shows no page older than this.
-cache.route("/products/{id:int}", ttl="10m", tags=["product:{id}"], cookies="ignore", isolated_ttl="5s")
+# The page is the same for everybody, signed in or not: that is what makes cookies="ignore" right here. It has no tags:
+# it is purged with the product and the price that it was made with.
+cache.route("/products/{id:int}", ttl="10m", cookies="ignore", isolated_ttl=ISOLATED)
 
-# Costly to compute, and may be a few seconds old. Of the query only `days` counts: ?days=7&utm_source=x is no new page.
+# Its parts are from stores, and may be a few seconds old. Of the query only `days` counts: ?days=7&utm_source=x is no
+# new page.
 cache.route("/dashboard", ttl="5s", query=["days"], cookies="ignore")
 
 # For 250 ms nothing is gained by asking Redis: each process keeps its own.
@@ -30,15 +32,6 @@ cache.route("/market-data", ttl="250ms", tiers=["l1"], query="ignore", cookies="
 # Personal. A cookie alone would do it; this makes it certain.
 cache.route("/account", cache=False)
 
-
-async def product_changed(product_id: int) -> bool:
-    """Take every page with this product out of every tier of both shops. To be called after the commit.
-
-    False if Redis did not confirm: the purge then holds in this process, and reaches the others when Redis is back.
-    """
-    try:
-        await cache.apurge(tags=[f"product:{product_id}"])
-    except PurgeUnconfirmed:
-        logging.getLogger(__name__).warning("the purge of product %d is queued", product_id)
-        return False
-    return True
+# The sessions of users lie in Redis beside the pages, and in this process where there is none. A cookie of its own: the
+# two shops may stand under one host, and what each keeps in a session is its own affair.
+sessions = Sessions(cache, secret=os.environ.get("SHOP_SECRET", "only for trying it out"), cookie="starlette-session")

@@ -71,8 +71,8 @@ def test_the_demonstration_holds_and_ends_by_itself() -> None:
     with demo("--updates", "20") as process:
         text = read_until(process, "3. ")
         started = family(process)
-        # Four workers, a child of each gunicorn, Redis, and the guard.
-        assert len(started) >= 8
+        # Four workers, a child of each gunicorn, two that write, Redis, and the guard.
+        assert len(started) >= 10
         rest, _ = process.communicate(timeout=50)
     text += rest
     assert process.returncode == 0, text
@@ -85,6 +85,9 @@ def test_the_demonstration_holds_and_ends_by_itself() -> None:
     assert "purge queued" in text
     assert len(re.findall(r"p50 [0-9.]+ ms   p99 [0-9.]+ ms   max [0-9.]+ ms", text)) == 2
     assert len(re.findall(r"shows the new price after", text)) == 8
+    assert "200 were acknowledged" in text
+    assert "by product: 1: 36, 2: 36, 3: 32, 4: 32, 5: 32, 6: 32. None is lost, none twice" in text
+    assert text.count("  knows her\n") == text.count("knows her no more") == 4
     assert all_gone(started)
 
 
@@ -94,7 +97,7 @@ def test_serving_ends_with_everything_it_started(how: signal.Signals) -> None:
         text = read_until(process, "Ctrl-C stops everything.")
         assert len(set(re.findall(r"http://127\.0\.0\.1:(\d+)/\n", text))) == 4
         started = family(process)
-        assert len(started) >= 8
+        assert len(started) >= 10
         process.send_signal(how)
         process.wait(20)
         assert all_gone(started)
@@ -142,6 +145,10 @@ def test_a_redis_of_somebody_else_is_used_and_not_stopped() -> None:
     assert process.returncode == 0, text
     assert "as REDIS_URL says" in text
     assert "not ours to stop" in text
+    # It keeps no log, so the shop does not count in it.
+    assert "nobody writes page views" in text
+    assert "a Redis with appendonly yes" in text
+    assert "Page views" not in text
     assert "detail=l2" in text
 
 

@@ -155,6 +155,47 @@ def test_bad_updates_change_nothing(shops: Shops, kind: str) -> None:
     assert said(after).startswith("hit")
 
 
+def test_views_that_all_workers_count_are_written_by_one_that_writes() -> None:
+    with Processes() as processes:
+        redis, url = processes.redis().url, f"sqlite:///{processes.directory / 'shop.db'}"
+        shops = open_shops(processes, 1, redis)
+        everyone = [client for group in shops.values() for client in group]
+        for client in everyone:
+            assert [client.post(f"/products/{number}/views").status_code for number in (1, 1, 6)] == [204] * 3
+            assert client.post("/products/999/views").status_code == 404
+        shop = Shop(url)
+        # Acknowledged, and seen by every reader, but not written by anybody yet.
+        assert shop.views_of([1, 6]) == {1: 0, 6: 0}
+        for client in everyone:
+            assert "<td>Green tea</td><td>4</td>" in client.get("/dashboard").text
+        writer = processes.writer("writer", {"REDIS_URL": redis, "DATABASE_URL": url})
+        processes.wait_for([writer])
+        writer.process.terminate()
+        assert writer.process.wait(20) == 0
+        assert shop.views_of([1, 6]) == {1: 4, 6: 2}
+        assert shop.views_of([2, 3, 4, 5]) == dict.fromkeys([2, 3, 4, 5], 0)
+        shop.engine.dispose()
+        close_shops(shops)
+
+
+@both
+def test_logging_out_everywhere_ends_the_sessions_of_both_shops(shops: Shops, kind: str) -> None:
+    cookies = {}
+    for each, group in shops.items():
+        told = group[0].post("/account", data={"user": "Eve"}).headers["set-cookie"]
+        assert {"httponly", "secure", "samesite=lax"} <= {part.strip().lower() for part in told.split(";")}
+        cookies[each] = {"cookie": told.partition(";")[0]}
+    for each, group in shops.items():
+        for client in group:
+            client.cookies.clear()
+            assert "You are Eve" in client.get("/account", headers=cookies[each]).text
+    assert shops[kind][1].post("/account/leave", headers=cookies[kind]).status_code == 303
+    for each, group in shops.items():
+        for client in group:
+            client.cookies.clear()
+            assert "Sign in" in client.get("/account", headers=cookies[each]).text
+
+
 def test_without_redis_each_process_caches_for_itself() -> None:
     with Processes() as processes:
         shops = open_shops(processes, 1, "")
@@ -162,15 +203,22 @@ def test_without_redis_each_process_caches_for_itself() -> None:
             assert [said(client.get("/products/1")).partition(";")[0] for _ in range(2)] == ["fwd=miss", "hit"]
             assert client.post("/products/1/price", data={"price": "5.55"}).headers["x-purge"] == "confirmed"
             assert "5.55" in client.get("/products/1").text
+            # Counted in the database at once, with nobody to write behind.
+            assert client.post("/products/1/views").status_code == 204
+        shop = Shop(f"sqlite:///{processes.directory / 'shop.db'}")
+        assert shop.views(1) == 2
+        shop.engine.dispose()
         close_shops(shops)
 
 
 def test_the_database_is_made_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
     shop = Shop(url)
-    assert shop.set_price(1, 1)
+    shop.set_price(1, 1)
+    with pytest.raises(LookupError):
+        shop.set_price(999, 1)
     again = Shop(url)
-    assert [p.cents for p in again.products()][:2] == [1, 750]
+    assert again.prices([1, 2, 999]) == {1: 1, 2: 750}
     assert sum(turnover.sales for turnover in again.turnover(100)) == 3000
     assert sum(turnover.sales for turnover in again.turnover(30)) < 3000
     shop.engine.dispose()

@@ -26,10 +26,14 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starlette]:
     module.shop.engine.dispose()
 
 
+def browser(app: Starlette, cookies: httpx.Cookies | None = None) -> httpx.AsyncClient:
+    # https: a session's cookie is sent nowhere else.
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://shop.example", cookies=cookies)
+
+
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+    async with browser(app) as client:
         yield client
 
 
@@ -57,12 +61,11 @@ async def test_the_front_page_greets_and_is_then_nobody_elses(client: httpx.Asyn
     assert "Ada" not in (await client.get("/")).text
 
 
-async def test_a_new_price_shows_at_once(client: httpx.AsyncClient, tiercache_isolated: Isolation) -> None:
+async def test_a_new_price_shows_at_once(client: httpx.AsyncClient) -> None:
     for path in ("/", "/products/1", "/products/2"):
         await client.get(path)
     changed = await client.post("/products/1/price", data={"price": "12.30"})
     assert changed.headers["X-Purge"] == "confirmed"
-    tiercache_isolated.assert_purged(tags="product:1")
     for path in ("/", "/products/1"):
         response = await client.get(path)
         assert_miss(response)
@@ -86,3 +89,41 @@ async def test_only_the_days_count_for_the_dashboard(client: httpx.AsyncClient, 
 async def test_the_account_is_never_stored(client: httpx.AsyncClient) -> None:
     for _ in range(2):
         assert_bypass(await client.get("/account"), reason="route")
+
+
+async def test_a_view_is_counted_without_calling_the_page_itself(
+    client: httpx.AsyncClient, tiercache_clock: Clock
+) -> None:
+    for _ in range(3):
+        await client.get("/products/3")
+        assert (await client.post("/products/3/views")).status_code == 204
+    assert (await client.post("/products/999/views")).status_code == 404
+    assert "<td>Filter coffee</td><td>3</td>" in (await client.get("/dashboard")).text
+    await client.post("/products/3/views")
+    # Views purge nothing: the dashboard may be as old as its rule says, and so may the pages.
+    assert_hit(await client.get("/products/3"))
+    assert_hit(await client.get("/dashboard"))
+    tiercache_clock.advance("5s")
+    assert "<td>Filter coffee</td><td>4</td>" in (await client.get("/dashboard")).text
+
+
+async def test_logging_in_gives_the_session_another_id(client: httpx.AsyncClient) -> None:
+    await client.post("/account", data={"user": "Ada"})
+    planted = client.cookies["starlette-session"]
+    await client.post("/account", data={"user": "Bob"})
+    client.cookies.clear()
+    response = await client.get("/account", headers={"Cookie": f"starlette-session={planted}"})
+    assert "Sign in" in response.text
+
+
+async def test_logging_out_everywhere_reaches_the_other_browser(app: Starlette) -> None:
+    cookies = []
+    for user in ("Ada", "Ada", "Bob"):
+        async with browser(app) as client:
+            await client.post("/account", data={"user": user})
+            cookies.append(client.cookies)
+    async with browser(app, cookies[0]) as client:
+        assert (await client.post("/account/leave")).status_code == 303
+    for held, shown in zip(cookies, ("Sign in", "Sign in", "You are Bob"), strict=True):
+        async with browser(app, held) as client:
+            assert shown in (await client.get("/account")).text
