@@ -1,7 +1,7 @@
 """One writer: `python -m tests.writes.writer NUMBER FILE`. It writes rising values to keys of its own until it dies.
 
-Each line of the file says what was tried (`?`) before it was, and what was acknowledged (`!`) after it was; a line that
-was cut off by the end of the process does not count. It goes on from there when it is started again.
+Each line of the file says what was tried (`?`) before it was, and what was acknowledged (`!`) after it was, and when; a
+line that was cut off by the end of the process does not count. It goes on from there when it is started again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ KEYS = 400
 """Of one writer."""
 
 
-def lines_of(path: Path) -> list[tuple[str, str, int]]:
-    """What the file says: (`?` or `!`, key, value)."""
+def lines_of(path: Path) -> list[tuple[str, str, int, float]]:
+    """What the file says: (`?` or `!`, key, value, Unix time)."""
     if not path.exists():
         return []
     whole = path.read_text().rpartition("\n")[0]
-    return [(mark, key, int(value)) for mark, key, value in (line.split() for line in whole.splitlines())]
+    rows = [line.split() for line in whole.splitlines()]
+    # What was cut off has been ended by whoever went on.
+    return [(row[0], row[1], int(row[2]), float(row[3])) for row in rows if len(row) == 4 and "." in row[3]]
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def main() -> None:
 
     number, path = int(sys.argv[1]), Path(sys.argv[2])
     tried: defaultdict[str, int] = defaultdict(int)
-    for _, key, value in lines_of(path):
+    for _, key, value, _ in lines_of(path):
         tried[key] = max(tried[key], value)
     rng = random.Random(number * 1_000_003 + sum(tried.values()))
     with path.open("ab", buffering=0) as file:
@@ -41,7 +43,7 @@ def main() -> None:
         while True:
             key = f"w{number}-{rng.randrange(KEYS)}"
             tried[key] += 1
-            file.write(f"? {key} {tried[key]}\n".encode())
+            file.write(f"? {key} {tried[key]} {time.time():.6f}\n".encode())
             try:
                 stock.set(key, tried[key])
             except PurgeUnconfirmed:
@@ -49,7 +51,7 @@ def main() -> None:
             except TierCacheError:
                 time.sleep(0.05)
                 continue
-            file.write(f"! {key} {tried[key]}\n".encode())
+            file.write(f"! {key} {tried[key]} {time.time():.6f}\n".encode())
 
 
 if __name__ == "__main__":
