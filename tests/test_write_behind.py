@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,9 @@ class Database:
     def load(self, key: Any) -> Any:
         self.loads.append(key)
         return self.rows.get(key)
+
+    async def aload(self, key: Any) -> Any:
+        return self.load(key)
 
     def load_many(self, keys: Sequence[Any]) -> dict[Any, Any]:
         self.loads.append(tuple(keys))
@@ -203,6 +207,82 @@ def test_counting_loses_nothing(make: Callable[..., TierCache]) -> None:
     assert database.rows == {"views": 300}
     assert stores[0].get("views") == 300
     assert stores[1].add("views", -300) == 0
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_the_sum_is_told_though_the_first_answer_was_lost(
+    make: Callable[..., TierCache], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The number was queued, written and removed from the queue before it was sent once more."""
+    database = Database()
+    database.rows["views"] = 100
+    cache = make()
+    store = store_of(cache, database, aload=database.aload)
+    tier: Any = cache._engine.shared
+    asked = tier.add
+
+    def losing(place: Any, write: Any, *args: Any) -> Any:
+        added = asked(place, write, *args)
+        if added.receipt is None:
+            return added
+        with working(cache):
+            until(lambda: store.state().jobs == 0)
+        return asked(place, write, *args)
+
+    async def alosing(*args: Any) -> Any:
+        return losing(*args)
+
+    monkeypatch.setattr(tier, "add", losing)
+    monkeypatch.setattr(tier, "aadd", alosing)
+
+    async def adding() -> int:
+        try:
+            return await store.aadd("views", 5)
+        finally:
+            await cache.aclose()
+
+    assert (store.add("views", 5) if form == "sync" else asyncio.run(adding())) == 105
+    assert database.rows == {"views": 105}
+
+
+def test_a_worker_that_was_forked_is_another_one(make: Callable[..., TierCache]) -> None:
+    """As under gunicorn with preload_app: of the threads of the parent the child has none, and its token is not its
+    own."""
+    store_of(cache := make(), Database())
+    worker = cache.worker(owned="1s")
+    with pytest.raises(ConfigError, match="start"):
+        worker.stop(1)
+    worker.start()
+    with pytest.raises(ConfigError, match="runs already"):
+        worker.start()
+    token = worker._token
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        try:
+            worker.start()
+            own = worker._token != token and len(worker._threads) == 2 and worker.running
+            os.write(writing, b"y" if own else b"n")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    said = os.read(reading, 1)
+    os.close(reading)
+    os.waitpid(child, 0)
+    worker.stop(PATIENCE)
+    assert said == b"y"
+
+
+def test_a_worker_starts_again_after_it_has_stopped(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    store = store_of(cache := make(), database)
+    worker = cache.worker(interval="5ms", owned="1s")
+    for number in (1, 2):
+        worker.start()
+        store.set("tea", number)
+        until(lambda number=number: database.rows == {"tea": number})  # type: ignore[misc]
+        assert worker.stop(PATIENCE)
+        assert not worker.running
 
 
 def test_what_is_no_number_is_not_added_to(make: Callable[..., TierCache]) -> None:

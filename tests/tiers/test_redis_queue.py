@@ -123,6 +123,17 @@ def test_numbers_are_added_to_what_is_pending_or_to_what_the_database_has(tier: 
     assert bodies(tier) == [("views", b"n105"), ("views", b"n98")]
 
 
+def test_a_number_that_is_sent_once_more_when_the_database_has_it_counts_once(tier: RedisTier) -> None:
+    """Its answer was lost: what the sum is, the database knows by then."""
+    asked = tier.add(PLACE, Sum("x1", "views", 5), MANY, None, soon())
+    base = Base(100, asked.cleared or "")
+    first = tier.add(PLACE, Sum("x1", "views", 5), MANY, base, soon())
+    assert tier.ack(PLACE, owner(tier), tier.jobs(PLACE, MANY, soon()), soon())
+    again = tier.add(PLACE, Sum("x1", "views", 5), MANY, base, soon())
+    assert (again.receipt, again.total) == (first.receipt, None)
+    assert bodies(tier) == []
+
+
 def test_what_was_read_before_something_was_cleared_is_no_base(tier: RedisTier) -> None:
     asked = tier.add(PLACE, Sum("x1", "views", 5), MANY, None, soon())
     assert asked.cleared is not None

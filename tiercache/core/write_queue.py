@@ -112,7 +112,8 @@ class Added(NamedTuple):
     """What became of adding to a number: `total`, or why not."""
 
     receipt: Receipt | None = None
-    total: int = 0
+    total: int | None = 0
+    """None where the number had been taken before, and the database has the sum by now."""
     full: bool = False
     """There is no room in the queue."""
     cleared: str | None = None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tiercache.core.queued_values import key_from, name_of, partition_of, unqueued
 from tiercache.core.stores import StoreRule
 from tiercache.core.write_batch import QueuedWrite, WriteBatch
-from tiercache.core.write_queue import Added, Base, Durability, Job, Pending, Place, Sum, Write
+from tiercache.core.write_queue import Base, Durability, Job, Pending, Place, Sum, Write
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.ports import WriteQueue
@@ -291,7 +291,9 @@ class EnqueueSum:
             while added.cleared is not None:
                 base = Base(_number(queue.rule, self._load(self._subject)), added.cleared)
                 added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
-            if self._done(added):
+            if not added.full:
+                known = added.total
+                self.total = _number(queue.rule, self._load(self._subject)) if known is None else known
                 return
             time.sleep(pause)
 
@@ -305,13 +307,11 @@ class EnqueueSum:
             while added.cleared is not None:
                 base = Base(_number(queue.rule, await self._aload(self._subject)), added.cleared)
                 added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
-            if self._done(added):
+            if not added.full:
+                known = added.total
+                self.total = _number(queue.rule, await self._aload(self._subject)) if known is None else known
                 return
             await asyncio.sleep(pause)
-
-    def _done(self, added: Added) -> bool:
-        self.total = added.total
-        return not added.full
 
 
 def _number(rule: StoreRule, value: Any) -> int:

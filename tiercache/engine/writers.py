@@ -23,7 +23,7 @@ from tiercache.engine import flows
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.ports import WriteQueue
-from tiercache.errors import LostPartition, TierError
+from tiercache.errors import ConfigError, LostPartition, TierError
 
 OWNED = 5.0
 """Seconds for which a partition is owned; its owner says three times within that it is still there."""
@@ -94,6 +94,12 @@ class Worker:
         self._sinks = {sink.name: sink for sink in sinks}
         self._interval = interval
         self._owned_for = owned
+        self._begin()
+        self.written = 0
+        """Jobs that the database has taken."""
+        self.buried = 0
+
+    def _begin(self) -> None:
         self._token = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._owned: dict[Place, _Partition] = {}
@@ -106,12 +112,17 @@ class Worker:
         self._until = 0.0
         self._drained = False
         self._threads: list[threading.Thread] = []
-        self.written = 0
-        """Jobs that the database has taken."""
-        self.buried = 0
 
     def start(self) -> None:
-        """Begin. Returns at once; partitions are taken as they become free."""
+        """Begin. Returns at once; partitions are taken as they become free. After a fork, and after `stop`, it begins
+        as another worker: with the token of the one that there was, both would own the same partitions.
+
+        Raises:
+            ConfigError: it runs in this process.
+        """
+        if self.running:
+            raise ConfigError("worker", "start()", "to be called once: it runs already in this process")
+        self._begin()
         for run in (self._keep, self._write):
             thread = threading.Thread(target=run, name=f"tiercache-worker-{run.__name__.strip('_')}", daemon=True)
             self._threads.append(thread)
@@ -122,7 +133,14 @@ class Worker:
         return any(thread.is_alive() for thread in self._threads)
 
     def stop(self, drain: float) -> bool:
-        """Write what there is, for `drain` seconds at most, and let go of what is owned. Whether nothing was left."""
+        """Write what there is, for `drain` seconds at most, and let go of what is owned. Whether nothing was left of
+        that.
+
+        Raises:
+            ConfigError: it was not started.
+        """
+        if not self._threads:
+            raise ConfigError("worker", "stop()", "start() before it")
         self._until = time.monotonic() + drain
         self._draining.set()
         writer = self._threads[1]

@@ -225,7 +225,7 @@ def add(keys: Sequence[str], write: Sum, limit: int, base: Base | None) -> Comma
         _HISTORY + _ADD, keys, secrets.token_hex(8), limit, RECENT, id_, name, number, known, cleared
     )
     if reply[0] == DONE:
-        return Added(Receipt(reply[1].decode(), int(reply[2])), int(reply[3] or 0))
+        return Added(Receipt(reply[1].decode(), int(reply[2])), int(reply[3]) if reply[3] else None)
     if reply[0] == CONFLICT:
         raise TierRejected("what is pending under this key is no number")
     if reply[0] == TOO_LARGE:
