@@ -17,8 +17,9 @@ from tiercache import ConfigError, PurgeError, QueueFull, TierCache, TierRejecte
 from tiercache.core.queued_values import name_of
 from tiercache.core.write_batch import WriteBatch
 from tiercache.core.write_queue import Durability
-from tiercache.engine.queueing import QueueTerms, objection
+from tiercache.engine.queue_terms import QueueTerms, objection
 from tiercache.errors import DataError
+from tiercache.testing import isolated
 from tiercache.write_behind import WriteBehind
 
 PATIENCE = 20.0
@@ -546,3 +547,28 @@ def test_of_many_that_do_not_all_fit_those_that_do_are_seen(make: Callable[..., 
     assert queued == 3
     # Whatever was taken is what readers are given.
     assert list(store.get_many(range(40)).values()).count("new") == queued
+
+
+def test_what_a_test_writes_gets_to_no_queue_but_its_own(make: Callable[..., TierCache], url: str) -> None:
+    database = Database()
+    database.rows["tea"] = 1
+    cache = make()
+    store = store_of(cache, database)
+    with isolated():
+        assert store.get("tea") == 1
+        with pytest.raises(TierUnavailable, match=r"isolated\(url=\.\.\.\)"):
+            store.set("tea", 2)
+        with pytest.raises(TierUnavailable, match="store 'stock'"):
+            cache.worker()
+    with isolated(url=url):
+        store.set("tea", 3)
+        assert store.get("tea") == 3
+        with working(cache):
+            until(lambda: database.rows["tea"] == 3)
+        store.set("tea", 4)
+    # What is left in the queue of a test goes with it.
+    assert store.get("tea") == 3
+    store.set("tea", 5)
+    with working(cache):
+        until(lambda: database.rows["tea"] == 5)
+    assert [one for batch in database.batches for one in batch] == [("tea", 3), ("tea", 5)]

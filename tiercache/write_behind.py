@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from tiercache.core.kinds import DURATION, FLAG, one_of, whole
 from tiercache.core.policy_settings import Duration
@@ -22,8 +22,8 @@ from tiercache.data_store import K, V, Wiring, raised
 from tiercache.engine import flows, writing
 from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
-from tiercache.engine.ports import WriteQueue
-from tiercache.engine.queueing import Drain, Enqueue, EnqueueMany, EnqueueSum, Queue, QueueTerms
+from tiercache.engine.queue_terms import QueueTerms
+from tiercache.engine.queueing import Drain, Enqueue, EnqueueMany, EnqueueSum, Queue
 from tiercache.engine.sources import Source
 from tiercache.engine.writers import Worker
 from tiercache.errors import ConfigError, DataError, PurgeUnconfirmed, TierError
@@ -116,8 +116,7 @@ class WriteBehind(ReadThrough[K, V]):
         self, wiring: Wiring, source: Source, terms: QueueTerms, write: Callable[[WriteBatch[Any, Any]], Any]
     ) -> None:
         super().__init__(wiring, source)
-        shared = wiring.engine.shared
-        self._queue = queue = Queue(wiring.engine, cast("WriteQueue", shared), self._rule, terms)
+        self._queue = queue = Queue(wiring.engine, self._rule, terms)
         self._drain = Drain(queue, write)
         self._base_load, self._base_aload = source.load, source.aload
         # Redis may have taken a write that it did not acknowledge.
@@ -266,7 +265,7 @@ class WriteBehind(ReadThrough[K, V]):
             if state.jobs or state.letters:
                 return False
         queue.queue.forget_layout(self.name, queue.deadline())
-        queue.examined = False
+        queue.forget_examined()
         return True
 
     def _invalidate(self, letter: Letter) -> None:

@@ -11,16 +11,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tiercache.core.queued_values import key_from, name_of, partition_of, unqueued
 from tiercache.core.stores import StoreRule
 from tiercache.core.write_batch import QueuedWrite, WriteBatch
-from tiercache.core.write_queue import Base, Durability, Job, Pending, Place, Sum, Write
+from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.ports import WriteQueue
-from tiercache.errors import CodecError, ConfigError, QueueFull, TierError
+from tiercache.engine.queue_terms import QueueTerms, objection
+from tiercache.errors import CodecError, ConfigError, QueueFull, TierError, TierUnavailable
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
 """Seconds between two looks whether a full queue has room."""
@@ -28,32 +29,37 @@ TOGETHER = 500
 """Most writes of one script: it keeps the server from everything else."""
 
 
-class QueueTerms(NamedTuple):
-    """How a write-behind store keeps what it has acknowledged."""
-
-    partitions: int
-    most: int
-    """Jobs of one partition."""
-    batch: int
-    attempts: int
-    full_wait: float
-    """Seconds that a writer waits for room."""
-    durability: str
-    evicting: bool
-    """Whether a Redis that drops what it holds when memory is full is accepted."""
-
-
 class Queue:
     """The queue of one store, as its readers and writers see it."""
 
-    def __init__(self, engine: Engine, queue: WriteQueue, rule: StoreRule, terms: QueueTerms) -> None:
+    def __init__(self, engine: Engine, rule: StoreRule, terms: QueueTerms) -> None:
         self.engine = engine
-        self.queue = queue
         self.rule = rule
         self.terms = terms
         self._lock = threading.Lock()
-        self.examined = False
+        self._examined: object = None
+
+    @property
+    def queue(self) -> WriteQueue:
+        """Of the shared tier that the engine has now: what a test writes must not get to any other.
+
+        Raises:
+            TierUnavailable: the one that it has now keeps no queue.
+        """
+        shared: Any = self.engine.shared
+        if not hasattr(shared, "put"):
+            raise TierUnavailable(f"{self.rule.named}: no Redis keeps its queue here; in tests, isolated(url=...)")
+        queue: WriteQueue = shared
+        return queue
+
+    @property
+    def examined(self) -> bool:
         """Whether the servers are known to keep what they acknowledge."""
+        return self._examined is self.engine.shared
+
+    def forget_examined(self) -> None:
+        """Look again before the next write."""
+        self._examined = None
 
     def place(self, name: str) -> Place:
         """Where the writes of a key are kept in order."""
@@ -80,7 +86,7 @@ class Queue:
         with self._lock:
             if self.examined:
                 return
-            rule, terms = self.rule, self.terms
+            rule, terms, shared = self.rule, self.terms, self.engine.shared
             begun = self.queue.layout(rule.name, terms.partitions, self.deadline())
             if begun != terms.partitions:
                 raise ConfigError(
@@ -98,7 +104,7 @@ class Queue:
                     self.engine.complaints.swallow(
                         "write-behind: durability unknown", f"{rule.named}: INFO of Redis does not tell"
                     )
-            self.examined = True
+            self._examined = shared
 
     # -- what a load asks before the database
 
@@ -334,29 +340,6 @@ def _pauses(queue: Queue) -> Any:
                 f"full_wait={queue.terms.full_wait:g} s there was no room for another"
             )
         pause = min(LONGEST_WAIT, pause * 2)
-
-
-def objection(said: Durability, terms: QueueTerms) -> str:
-    """What speaks against keeping acknowledged writes on a server; "" if nothing does."""
-    if said.maxmemory and said.policy not in (None, "noeviction") and not terms.evicting:
-        return (
-            f"a Redis with maxmemory-policy noeviction: this one has {said.policy} and drops acknowledged writes when "
-            "memory is full; evicting=True accepts that"
-        )
-    if terms.durability == "memory":
-        return ""
-    if said.appendonly is False:
-        return (
-            "a Redis with appendonly yes: this one keeps nothing on disk between snapshots, and loses what it has "
-            "acknowledged since the last one when it ends; durability='memory' accepts that"
-        )
-    if terms.durability == "always" and said.appendfsync not in (None, "always"):
-        return (
-            f"a Redis with appendfsync always: this one has {said.appendfsync}, and may lose the last "
-            f"{'second or two' if said.appendfsync == 'everysec' else 'half minute or more'} of acknowledged writes "
-            "when its machine ends; durability='disk' accepts that"
-        )
-    return ""
 
 
 class Drain:

@@ -1,0 +1,45 @@
+"""How a write-behind store keeps what it has acknowledged, and which servers keep it so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tiercache.core.write_queue import Durability
+
+
+class QueueTerms(NamedTuple):
+    """How a write-behind store keeps what it has acknowledged."""
+
+    partitions: int
+    most: int
+    """Jobs of one partition."""
+    batch: int
+    attempts: int
+    full_wait: float
+    """Seconds that a writer waits for room."""
+    durability: str
+    evicting: bool
+    """Whether a Redis that drops what it holds when memory is full is accepted."""
+
+
+def objection(said: Durability, terms: QueueTerms) -> str:
+    """What speaks against keeping acknowledged writes on a server; "" if nothing does."""
+    if said.maxmemory and said.policy not in (None, "noeviction") and not terms.evicting:
+        return (
+            f"a Redis with maxmemory-policy noeviction: this one has {said.policy} and drops acknowledged writes when "
+            "memory is full; evicting=True accepts that"
+        )
+    if terms.durability == "memory":
+        return ""
+    if said.appendonly is False:
+        return (
+            "a Redis with appendonly yes: this one keeps nothing on disk between snapshots, and loses what it has "
+            "acknowledged since the last one when it ends; durability='memory' accepts that"
+        )
+    if terms.durability == "always" and said.appendfsync not in (None, "always"):
+        return (
+            f"a Redis with appendfsync always: this one has {said.appendfsync}, and may lose the last "
+            f"{'second or two' if said.appendfsync == 'everysec' else 'half minute or more'} of acknowledged writes "
+            "when its machine ends; durability='disk' accepts that"
+        )
+    return ""
