@@ -68,7 +68,7 @@ class Memoized(Protocol[P, R_co]):
 class Arguments:
     """What of a function's arguments makes the key."""
 
-    __slots__ = ("_most", "_needed", "_plan", "_signature", "_where", "fields")
+    __slots__ = ("_most", "_needed", "_plan", "_signature", "_where", "blind_to", "fields")
 
     def __init__(self, template: str, function: Callable[..., Any]) -> None:
         self._where = f"memoize {template!r}"
@@ -81,6 +81,10 @@ class Arguments:
                 raise ConfigError(
                     self._where, "{" + field + "}", f"fields with arguments of the function: {', '.join(parameters)}"
                 )
+        first = next(iter(parameters), "")
+        named = {_first(field) for field in self.fields}
+        self.blind_to = first if first in ("self", "cls") and first not in named else ""
+        """The object of a method, where nothing of it counts."""
         in_order = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         names = [p.name for p in in_order]
         self._most = len(names)

@@ -296,7 +296,7 @@ class Strategies:
     # -- what they share ---------------------------------------------------------------------------------------------
 
     def memoize(
-        self, template: str, *, type: Any = Any, **settings: Unpack[StoreSettings]
+        self, template: str, *, type: Any = Any, shared: bool = False, **settings: Unpack[StoreSettings]
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
         """Keep what a function returns, by those of its arguments that the template names: `"products:{id}"`. For sync
         and async functions, and methods.
@@ -305,16 +305,27 @@ class Strategies:
             template: names what makes the key; an attribute may be named, `"{self.tenant}"`. It is also the name of
                 the store. What it does not name does not count.
             type: of the values; without, the one that the function is annotated to return.
+            shared: of a method whose template names nothing of `self` (or `cls`): that all objects are to be given what
+                one of them has returned is meant.
             settings: as for `aside`. Templates of tags name what this template names.
 
         Raises:
-            ConfigError: a template that is none or names no argument, or as for `aside`.
+            ConfigError: a template that is none or names no argument, one of a method that names nothing of its object,
+                or as for `aside`.
         """
 
         def decorate(function: Callable[P, R]) -> Memoized[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigError(f"memoize {template!r}", function, "a function that returns; this one yields")
             arguments = Arguments(template, function)
+            if arguments.blind_to and not shared:
+                # Else one user's orders are the next one's: `class Account: def orders(self, page)`.
+                raise ConfigError(
+                    f"memoize {template!r}",
+                    function,
+                    f"a template that names what of its object counts, such as {{{arguments.blind_to}.tenant}}, or "
+                    "shared=True where all objects are to have the same values",
+                )
             rule = functools.partial(MemoRule, arguments.fields)
             source = self._source(template, returned(type, function), settings, rule)
             memo = Memo(self._wiring, source)

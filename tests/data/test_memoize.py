@@ -85,6 +85,25 @@ def test_attributes_and_all_kinds_of_parameters_may_be_named(cache: TierCache) -
     assert cache.stats()["data"]["u:{user.tenant}:{user.id}:{rest}:{only}"]["loads"] == 2
 
 
+@pytest.mark.parametrize("of", ["self", "cls"])
+def test_a_method_whose_template_forgets_its_object_is_refused(cache: TierCache, of: str) -> None:
+    """One user's orders would be the next one's."""
+
+    def orders(self: Any, page: int) -> Any:
+        return self
+
+    def made(cls: Any, page: int) -> Any:
+        return cls
+
+    method = {"self": orders, "cls": made}[of]
+    with pytest.raises(ConfigError, match=rf"\{{{of}\.tenant\}}, or shared=True"):
+        cache.memoize("orders:{page}", ttl=60)(method)
+    shared = cache.memoize("orders:{page}", ttl=60, shared=True)(method)
+    assert [shared("alice", 1), shared("bob", 1)] == ["alice", "alice"]
+    own = cache.memoize(f"orders:{{{of}}}:{{page}}", ttl=60)(method)
+    assert [own("alice", 1), own("bob", 1)] == ["alice", "bob"]
+
+
 def test_methods_share_what_the_template_lets_them_share(cache: TierCache) -> None:
     calls: list[str] = []
 
@@ -98,7 +117,7 @@ def test_methods_share_what_the_template_lets_them_share(cache: TierCache) -> No
             return f"{self.tenant} {id}"
 
         @classmethod
-        @cache.memoize("c:{id}", ttl=60)
+        @cache.memoize("c:{id}", shared=True, ttl=60)
         def made(cls, id: int) -> str:
             return cls.__name__
 

@@ -77,7 +77,7 @@ async def akept(id: int) -> Product:
 
 
 class Shop:
-    @cache.memoize("m:{id}", ttl=1)
+    @cache.memoize("m:{id}", shared=True, ttl=1)
     def price(self, id: int) -> float:
         return 1.0
 
