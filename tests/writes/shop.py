@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from tests.writes.plants import PLANT, plant
 from tiercache import TierCache
 from tiercache.core.write_batch import WriteBatch
 from tiercache.integrations.write_log import unwritten
 
-PLANT = os.environ.get("WRITES_PLANT", "")
-"""A bug that the run has to find."""
+plant()
 
 engine = create_engine(os.environ["WRITES_DATABASE"], poolclass=NullPool, connect_args={"connect_timeout": 3})
 cache = TierCache(os.environ["WRITES_REDIS"], namespace="writes", purge_timeout="2s")
@@ -40,16 +40,22 @@ def write(batch: WriteBatch[str, int]) -> None:
             connection.execute(text("insert into note (key, value, write) values (:key, :value, :write)"), row)
 
 
-stock = cache.write_behind(
-    "stock",
-    load=load,
-    write=write,
-    ttl="10m",
-    partitions=8,
-    write_batch=50,
-    full_wait="10s",
-    durability=os.environ.get("WRITES_DURABILITY", "always"),  # type: ignore[arg-type]
-)
+def stock_of(cache: TierCache, **settings: Any) -> Any:
+    """The store, in one more cache."""
+    return cache.write_behind(
+        "stock",
+        load=load,
+        write=write,
+        ttl="10m",
+        partitions=8,
+        write_batch=50,
+        full_wait="10s",
+        durability=os.environ.get("WRITES_DURABILITY", "always"),  # type: ignore[arg-type]
+        **settings,
+    )
+
+
+stock = stock_of(cache)
 
 
 def create() -> None:

@@ -2,6 +2,9 @@
 
 Each line of the file says what was tried (`?`) before it was, and what was acknowledged (`!`) after it was, and when; a
 line that was cut off by the end of the process does not count. It goes on from there when it is started again.
+
+Between its writes it reads keys of its own by another cache, as another process would, with strong consistency: what it
+finds older than what was acknowledged, or newer than what was tried, is noted as a line with `x`.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from tiercache import PurgeUnconfirmed, TierCacheError
+from sqlalchemy.exc import DBAPIError
+
+from tiercache import PurgeUnconfirmed, TierCache, TierCacheError
 
 KEYS = 400
 """Of one writer."""
+READS = 0.1
+"""For each write. A read costs a connection to the database."""
 
 
 def lines_of(path: Path) -> list[tuple[str, str, int, float]]:
-    """What the file says: (`?` or `!`, key, value, Unix time)."""
+    """What the file says: (`?`, `!` or `x`, key, value, Unix time)."""
     if not path.exists():
         return []
     whole = path.read_text().rpartition("\n")[0]
@@ -30,12 +38,15 @@ def lines_of(path: Path) -> list[tuple[str, str, int, float]]:
 
 
 def main() -> None:
-    from tests.writes.shop import stock
+    from tests.writes.shop import stock, stock_of
 
     number, path = int(sys.argv[1]), Path(sys.argv[2])
     tried: defaultdict[str, int] = defaultdict(int)
     for _, key, value, _ in lines_of(path):
         tried[key] = max(tried[key], value)
+    confirmed: dict[str, int] = {}
+    # Acknowledged, and known in the ledger: whoever asks from now on sees it, or something newer.
+    mirror = stock_of(TierCache(os.environ["WRITES_REDIS"], namespace="writes"), consistency="strong")
     rng = random.Random(number * 1_000_003 + sum(tried.values()))
     with path.open("ab", buffering=0) as file:
         if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
@@ -46,12 +57,27 @@ def main() -> None:
             file.write(f"? {key} {tried[key]} {time.time():.6f}\n".encode())
             try:
                 stock.set(key, tried[key])
+                confirmed[key] = tried[key]
             except PurgeUnconfirmed:
                 pass  # the write is queued all the same
             except TierCacheError:
                 time.sleep(0.05)
                 continue
             file.write(f"! {key} {tried[key]} {time.time():.6f}\n".encode())
+            if confirmed and rng.random() < READS:
+                key = rng.choice([key, rng.choice(list(confirmed))])
+                wrong = misread(mirror, key, confirmed.get(key, 0), tried[key])
+                if wrong is not None:
+                    file.write(f"x {key} {wrong} {time.time():.6f}\n".encode())
+
+
+def misread(store: Any, key: str, least: int, most: int) -> int | None:
+    """What is read of a key, if it may not be that; None if it may, or if nothing is."""
+    try:
+        found = store.get(key) or 0
+    except (TierCacheError, DBAPIError):
+        return None
+    return None if least <= found <= most else found
 
 
 if __name__ == "__main__":
