@@ -454,6 +454,27 @@ def test_the_number_of_partitions_is_that_of_the_queue(make: Callable[..., TierC
         store_of(make(), database, partitions=8).set("tea", 1)
 
 
+async def test_who_reads_with_another_number_of_partitions_is_told(make: Callable[..., TierCache]) -> None:
+    """It would look into the wrong queue, and give out, and store for all, what the database had before."""
+    database = Database()
+    loaders: dict[str, Any] = {"load_many": database.load_many, "aload": database.aload}
+
+    async def aload_many(keys: Sequence[Any]) -> Any:
+        return database.load_many(keys)
+
+    await asyncio.to_thread(store_of(make(), database, partitions=4).set_many, {"tea": 1, "pot": 2})
+    wrong = store_of(cache := make(), database, partitions=8, aload_many=aload_many, **loaders)
+    with pytest.raises(ConfigError, match=r"partitions: 8 .*4"):
+        await asyncio.to_thread(wrong.get, "tea")
+    with pytest.raises(ConfigError, match=r"partitions: 8 .*4"):
+        await asyncio.to_thread(wrong.get_many, ["tea", "pot"])
+    with pytest.raises(ConfigError, match=r"partitions: 8 .*4"):
+        await wrong.aget("tea")
+    with pytest.raises(ConfigError, match=r"partitions: 8 .*4"):
+        await wrong.aget_many(["tea", "pot"])
+    await cache.aclose()
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -43,3 +43,12 @@ def objection(said: Durability, terms: QueueTerms) -> str:
             "when its machine ends; durability='disk' accepts that"
         )
     return ""
+
+
+def whole_number(named: str, value: object) -> int:
+    """What a loader has given, to be added to. Raises `TypeError` for what is none."""
+    if value is None:
+        return 0
+    if type(value) is not int:
+        raise TypeError(f"{named}: a {type(value).__name__} cannot be added to; load=… has to give int or None")
+    return value

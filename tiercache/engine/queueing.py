@@ -20,7 +20,7 @@ from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.ports import WriteQueue
-from tiercache.engine.queue_terms import QueueTerms, objection
+from tiercache.engine.queue_terms import QueueTerms, objection, whole_number
 from tiercache.errors import CodecError, ConfigError, QueueFull, TierError, TierUnavailable
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
@@ -38,6 +38,7 @@ class Queue:
         self.terms = terms
         self._lock = threading.Lock()
         self._examined: object = None
+        self._settled: object = None
 
     @property
     def queue(self) -> WriteQueue:
@@ -58,8 +59,8 @@ class Queue:
         return self._examined is self.engine.shared
 
     def forget_examined(self) -> None:
-        """Look again before the next write."""
-        self._examined = None
+        """Look again before the next write, and the next read."""
+        self._examined = self._settled = None
 
     def place(self, name: str) -> Place:
         """Where the writes of a key are kept in order."""
@@ -86,15 +87,8 @@ class Queue:
         with self._lock:
             if self.examined:
                 return
+            self.settle()
             rule, terms, shared = self.rule, self.terms, self.engine.shared
-            begun = self.queue.layout(rule.name, terms.partitions, self.deadline())
-            if begun != terms.partitions:
-                raise ConfigError(
-                    f"{rule.named}: partitions",
-                    terms.partitions,
-                    f"{begun}, with which the queue was begun; to change it, let the workers empty the queue, then "
-                    f"`tiercache queue MODULE:CACHE {rule.name} --forget-partitions`",
-                )
             for partition in range(terms.partitions):
                 said = self.queue.durability(Place(rule.name, partition), self.deadline())
                 complaint = objection(said, terms)
@@ -106,6 +100,27 @@ class Queue:
                     )
             self._examined = shared
 
+    @property
+    def settled(self) -> bool:
+        """Whether the queue is known to have as many partitions as this process looks for keys in: with another number
+        it would look in the wrong ones, and take what the database has for the newest."""
+        return self._settled is self.engine.shared
+
+    def settle(self) -> None:
+        """Look once, before the first read, whether that is so. Raises as `examine` does."""
+        if self.settled:
+            return
+        rule, partitions, shared = self.rule, self.terms.partitions, self.engine.shared
+        begun = self.queue.layout(rule.name, partitions, self.deadline())
+        if begun != partitions:
+            raise ConfigError(
+                f"{rule.named}: partitions",
+                partitions,
+                f"{begun}, with which the queue was begun; to change it, let the workers empty the queue, then "
+                f"`tiercache queue MODULE:CACHE {rule.name} --forget-partitions`",
+            )
+        self._settled = shared
+
     # -- what a load asks before the database
 
     def load(self, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -114,7 +129,7 @@ class Queue:
         def newest(key: Any) -> Any:
             name = self.name(key)
             try:
-                found = self.queue.pending(self.place(name), [name], self.deadline())[0]
+                found = self._pending(self.place(name), [name])[0]
             except TierError as error:
                 self._unknown(error)
             else:
@@ -130,7 +145,7 @@ class Queue:
         async def newest(key: Any) -> Any:
             name = self.name(key)
             try:
-                found = (await self.queue.apending(self.place(name), [name], self.deadline()))[0]
+                found = (await self._apending(self.place(name), [name]))[0]
             except TierError as error:
                 self._unknown(error)
             else:
@@ -147,7 +162,7 @@ class Queue:
             found: dict[Any, Any] = {}
             for place, names in self._by_place(keys).items():
                 try:
-                    pending = self.queue.pending(place, list(names), self.deadline())
+                    pending = self._pending(place, list(names))
                 except TierError as error:
                     self._unknown(error)
                 else:
@@ -164,7 +179,7 @@ class Queue:
             found: dict[Any, Any] = {}
             for place, names in self._by_place(keys).items():
                 try:
-                    pending = await self.queue.apending(place, list(names), self.deadline())
+                    pending = await self._apending(place, list(names))
                 except TierError as error:
                     self._unknown(error)
                 else:
@@ -173,6 +188,16 @@ class Queue:
             return {**await load_many(rest), **found} if rest else found
 
         return newest
+
+    def _pending(self, place: Place, names: list[str]) -> Sequence[Pending | None]:
+        if not self.settled:
+            self.settle()
+        return self.queue.pending(place, names, self.deadline())
+
+    async def _apending(self, place: Place, names: list[str]) -> Sequence[Pending | None]:
+        if not self.settled:
+            await asyncio.to_thread(self.settle)
+        return await self.queue.apending(place, names, self.deadline())
 
     def _by_place(self, keys: Sequence[Any]) -> dict[Place, dict[str, Any]]:
         places: dict[Place, dict[str, Any]] = {}
@@ -295,11 +320,11 @@ class EnqueueSum:
         for pause in _pauses(queue):
             added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
-                base = Base(_number(queue.rule, self._load(self._subject)), added.cleared)
+                base = Base(whole_number(queue.rule.named, self._load(self._subject)), added.cleared)
                 added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
             if not added.full:
                 known = added.total
-                self.total = _number(queue.rule, self._load(self._subject)) if known is None else known
+                self.total = whole_number(queue.rule.named, self._load(self._subject)) if known is None else known
                 return
             time.sleep(pause)
 
@@ -311,21 +336,13 @@ class EnqueueSum:
         for pause in _pauses(queue):
             added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
-                base = Base(_number(queue.rule, await self._aload(self._subject)), added.cleared)
+                base = Base(whole_number(queue.rule.named, await self._aload(self._subject)), added.cleared)
                 added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
             if not added.full:
                 known = added.total
-                self.total = _number(queue.rule, await self._aload(self._subject)) if known is None else known
+                self.total = whole_number(queue.rule.named, await self._aload(self._subject)) if known is None else known
                 return
             await asyncio.sleep(pause)
-
-
-def _number(rule: StoreRule, value: Any) -> int:
-    if value is None:
-        return 0
-    if type(value) is not int:
-        raise TypeError(f"{rule.named}: a {type(value).__name__} cannot be added to; load=… has to give int or None")
-    return value
 
 
 def _pauses(queue: Queue) -> Any:
