@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where a test runs on every version of Redis: on the oldest and the newest one here, on those between, or "
         "on all. Those marked every_server run on all of them unless it is `between`",
     )
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start hear Ctrl-C, also where this run is in the background of a shell script: those
+    ignore it, and so would all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
