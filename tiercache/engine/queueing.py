@@ -320,11 +320,10 @@ class EnqueueSum:
         for pause in _pauses(queue):
             added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
-                base = Base(whole_number(queue.rule.named, self._load(self._subject)), added.cleared)
+                base = Base(self._told(), added.cleared)
                 added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
             if not added.full:
-                known = added.total
-                self.total = whole_number(queue.rule.named, self._load(self._subject)) if known is None else known
+                self.total = self._told() if added.total is None else added.total
                 return
             time.sleep(pause)
 
@@ -336,13 +335,18 @@ class EnqueueSum:
         for pause in _pauses(queue):
             added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
-                base = Base(whole_number(queue.rule.named, await self._aload(self._subject)), added.cleared)
+                base = Base(await self._atold(), added.cleared)
                 added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
             if not added.full:
-                known = added.total
-                self.total = whole_number(queue.rule.named, await self._aload(self._subject)) if known is None else known
+                self.total = await self._atold() if added.total is None else added.total
                 return
             await asyncio.sleep(pause)
+
+    def _told(self) -> int:
+        return whole_number(self._queue.rule.named, self._load(self._subject))
+
+    async def _atold(self) -> int:
+        return whole_number(self._queue.rule.named, await self._aload(self._subject))
 
 
 def _pauses(queue: Queue) -> Any:
