@@ -1,10 +1,16 @@
-"""How a write-behind store keeps what it has acknowledged, and which servers keep it so."""
+"""How a write-behind store keeps what it has acknowledged, which servers keep it so, and how long writers wait."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tiercache.core.write_queue import Durability
+from tiercache.errors import QueueFull
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
+"""Seconds between two looks whether a full queue has room."""
 
 
 class QueueTerms(NamedTuple):
@@ -52,3 +58,17 @@ def whole_number(named: str, value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"{named}: a {type(value).__name__} cannot be added to; load=… has to give int or None")
     return value
+
+
+def pauses(named: str, terms: QueueTerms) -> Iterator[float]:
+    """Pauses between attempts, until the patience of a writer has run out."""
+    until = time.monotonic() + terms.full_wait
+    pause = SHORTEST_WAIT
+    while True:
+        yield min(pause, max(0.0, until - time.monotonic()))
+        if time.monotonic() >= until:
+            raise QueueFull(
+                f"{named}: {terms.most} writes of one partition wait for the database, and for "
+                f"full_wait={terms.full_wait:g} s there was no room for another"
+            )
+        pause = min(LONGEST_WAIT, pause * 2)

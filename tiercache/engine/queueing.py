@@ -20,11 +20,9 @@ from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.ports import WriteQueue
-from tiercache.engine.queue_terms import QueueTerms, objection, whole_number
-from tiercache.errors import CodecError, ConfigError, QueueFull, TierError, TierUnavailable
+from tiercache.engine.queue_terms import QueueTerms, objection, pauses, whole_number
+from tiercache.errors import CodecError, ConfigError, TierError, TierUnavailable
 
-SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
-"""Seconds between two looks whether a full queue has room."""
 TOGETHER = 500
 """Most writes of one script: it keeps the server from everything else."""
 
@@ -270,7 +268,7 @@ class EnqueueMany:
         if not queue.examined:
             queue.examine()
         for place, writes in self._together:
-            for pause in _pauses(queue):
+            for pause in pauses(queue.rule.named, queue.terms):
                 if self._put(queue.queue.put(place, writes, queue.terms.most, queue.deadline())):
                     break
                 time.sleep(pause)
@@ -280,7 +278,7 @@ class EnqueueMany:
         if not queue.examined:
             await asyncio.to_thread(queue.examine)
         for place, writes in self._together:
-            for pause in _pauses(queue):
+            for pause in pauses(queue.rule.named, queue.terms):
                 if self._put(await queue.queue.aput(place, writes, queue.terms.most, queue.deadline())):
                     break
                 await asyncio.sleep(pause)
@@ -317,7 +315,7 @@ class EnqueueSum:
         if not queue.examined:
             queue.examine()
         write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
-        for pause in _pauses(queue):
+        for pause in pauses(queue.rule.named, queue.terms):
             added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
                 base = Base(self._told(), added.cleared)
@@ -332,7 +330,7 @@ class EnqueueSum:
         if not queue.examined:
             await asyncio.to_thread(queue.examine)
         write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
-        for pause in _pauses(queue):
+        for pause in pauses(queue.rule.named, queue.terms):
             added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
             while added.cleared is not None:
                 base = Base(await self._atold(), added.cleared)
@@ -347,20 +345,6 @@ class EnqueueSum:
 
     async def _atold(self) -> int:
         return whole_number(self._queue.rule.named, await self._aload(self._subject))
-
-
-def _pauses(queue: Queue) -> Any:
-    """Pauses between attempts, until the patience of a writer has run out."""
-    until = time.monotonic() + queue.terms.full_wait
-    pause = SHORTEST_WAIT
-    while True:
-        yield min(pause, max(0.0, until - time.monotonic()))
-        if time.monotonic() >= until:
-            raise QueueFull(
-                f"{queue.rule.named}: {queue.terms.most} writes of one partition wait for the database, and for "
-                f"full_wait={queue.terms.full_wait:g} s there was no room for another"
-            )
-        pause = min(LONGEST_WAIT, pause * 2)
 
 
 class Drain:
