@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, text
+from sqlalchemy import Engine, MetaData, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from tiercache import LostPartition
@@ -104,6 +105,30 @@ def test_two_at_once_follow_each_other(postgres_url: str) -> None:
         first.commit()
         other.join(20)
     assert results == [[4]]
+    engine.dispose()
+
+
+def test_on_sqlite_nobody_takes_over_while_one_looks(tmp_path: Path) -> None:
+    # SQLite knows no locks on rows, and its driver begins a transaction with the first write alone.
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db", connect_args={"timeout": 0})
+    with engine.begin() as connection:
+        connection.execute(text("PRAGMA journal_mode=WAL"))
+        create_write_log(connection)
+    assert taken(engine, batch(1, fence=1)) == [1]
+    refused: list[str] = []
+
+    def take_over(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "history IN" in statement:  # it has seen by then that it is not replaced
+            try:
+                taken(engine, batch(2, 3, fence=2))
+            except OperationalError as error:
+                refused.append(str(error))
+
+    with engine.begin() as first:
+        event.listen(first, "before_cursor_execute", take_over)
+        assert [write.value for write in unwritten(first, batch(2, fence=1))] == [2]
+    assert "locked" in refused[0]
+    assert taken(engine, batch(2, 3, fence=2)) == [3]
     engine.dispose()
 
 
