@@ -132,16 +132,32 @@ def test_a_rule_added_later_is_seen() -> None:
     assert rules.match("/b") is added
 
 
+def remembered(rules: RouteTable) -> dict[str, Route]:
+    index = rules._index
+    assert index is not None
+    return {**index._older, **index.memo}
+
+
 def test_a_flood_of_paths_leaves_the_memory_bounded_and_the_answers_right() -> None:
     rules = table("/about", "/p/{id}")
     for number in range(3 * MEMO_ENTRIES):
         assert rules.match(f"/p/{number}").is_rule
-    assert rules._index is not None
-    assert 0 < len(rules._index.memo) <= MEMO_ENTRIES + 1
+    assert 0 < len(remembered(rules)) <= MEMO_ENTRIES + 1
     assert rules.match("/about").literal
     long = "/p/" + "x" * MEMO_PATH_LENGTH
     assert rules.match(long).is_rule
-    assert long not in rules._index.memo
+    assert long not in remembered(rules)
+
+
+def test_a_path_that_is_asked_for_again_and_again_outlives_a_flood_of_others() -> None:
+    rules = table("/p/{id}", "/q/{id}")
+    usual = rules.match("/q/usual")
+    for number in range(3 * MEMO_ENTRIES):
+        rules.match(f"/p/{number}")
+        if number % (MEMO_ENTRIES // 4) == 0:
+            assert remembered(rules)["/q/usual"] is usual
+            assert rules.match("/q/usual") is usual
+    assert "/p/0" not in remembered(rules)
 
 
 def test_a_path_is_matched_once() -> None:

@@ -192,7 +192,7 @@ class _Index:
     Rules without parameters are looked up in a dict; of the others, those that have the shape of the path are tried.
     """
 
-    __slots__ = ("_literal", "_rank", "_tree", "_unmatched", "memo")
+    __slots__ = ("_literal", "_older", "_rank", "_tree", "_unmatched", "memo")
 
     def __init__(self, routes: tuple[Route, ...], tree: TemplateTree[Route], unmatched: Route) -> None:
         self._unmatched = unmatched
@@ -202,19 +202,25 @@ class _Index:
         # A literal rule that an earlier one matches is refused, so that it is always the first to match its path.
         self._literal = {route.template: route for route in routes if route.literal}
         self.memo = dict(self._literal)
+        self._older: dict[str, Route] = {}
+        """The memo before this one, so that paths that are asked for again and again outlive any number of others."""
 
     def find(self, path: str) -> Route:
         """The first rule that matches; the memo is asked before, and holds every literal rule."""
+        route = self._older.get(path) or self._first(path)
+        if len(path) <= MEMO_PATH_LENGTH:
+            if len(self.memo) >= MEMO_ENTRIES // 2 + len(self._literal):
+                self._older, self.memo = self.memo, dict(self._literal)
+            self.memo[path] = route
+        return route
+
+    def _first(self, path: str) -> Route:
         route = self._unmatched
         first = len(self._rank)
         for near in self._tree.near(path):
             rank = self._rank.get(near, first)
             if rank < first and near.matches(path):
                 route, first = near, rank
-        if len(path) <= MEMO_PATH_LENGTH:
-            if len(self.memo) >= MEMO_ENTRIES + len(self._literal):
-                self.memo = dict(self._literal)
-            self.memo[path] = route
         return route
 
 
