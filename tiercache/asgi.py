@@ -131,6 +131,11 @@ class ASGIRequest(Request):
     def field(self, name: bytes) -> bytes | None:
         return self._fields.get(name)
 
+    def values(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+        get = self._fields.get
+        # Of most rules one field counts: a list for it would cost as much as all the rest.
+        return (get(names[0]),) if len(names) == 1 else tuple([get(name) for name in names])
+
     def mistakable(self) -> frozenset[bytes]:
         # Servers give names in lower case; what stands around us may not.
         pairs = [(name, name.lower().replace(b"_", b"-")) for name in self._fields]
@@ -146,9 +151,7 @@ def _with_line(send: Send, line: Line | None) -> Send:
     def send_with_line(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             # A copy: some apps send one message object again and again.
-            headers = [*message["headers"], line] if "headers" in message else [line]
-            message = dict(message)
-            message["headers"] = headers
+            message = {**message, "headers": [*message.get("headers", ()), line]}
         return send(message)
 
     return send_with_line
