@@ -12,6 +12,7 @@ from tiercache.core.credentials import IDENTITY, Credentials
 from tiercache.core.keys import picked_cookies
 from tiercache.core.messages import Fields, Request
 from tiercache.core.policy import Policy
+from tiercache.core.session_mark import FIELD as MARK
 
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since")
 DEFAULT_PORTS = {"http": b"80", "https": b"443"}
@@ -118,7 +119,7 @@ class RequestRules:
         self.credentials = credentials
         self.trusted = trusted
         self.watched = frozenset(
-            {b"cookie", b"range", b"if-range", b"upgrade", b"content-length", b"transfer-encoding"}
+            {b"cookie", b"range", b"if-range", b"upgrade", b"content-length", b"transfer-encoding", MARK}
             | set(CONDITIONS)
             | set(FORWARDING)
             | set(trusted)
