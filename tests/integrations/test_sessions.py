@@ -22,7 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from tests.servers import RedisServer
-from tiercache import ConfigError, SessionUnavailable, TierCache
+from tiercache import ConfigError, SessionUnavailable, TierCache, TierUnavailable
 from tiercache.core.user_sessions import Rotation, SessionChanges, UserSession
 from tiercache.engine.user_sessions import Named
 from tiercache.integrations.flask import FlaskTierCache
@@ -259,6 +259,21 @@ def test_two_requests_at_once_change_their_own_keys_alone(sessions: Sessions) ->
     sessions.save(first, named)
     sessions.save(second, named)
     assert seen(sessions, named) == {"cart": ["tea", "pot"], "colour": "red"}
+
+
+def test_a_session_that_is_popped_empty_keeps_what_others_put_there(sessions: Sessions) -> None:
+    named = begun(sessions, flash="saved")
+    page, other = opened(sessions, named), opened(sessions, named)
+    assert page.pop("flash") == "saved"
+    other["cart"] = ["tea"]
+    sessions.save(other, named)
+    told = sessions.save(page, named)
+    assert told is None or told.value is not None
+    assert seen(sessions, named) == {"cart": ["tea"]}
+    end = opened(sessions, named)
+    end.clear()
+    assert sessions.save(end, named) == (None, 0)
+    assert seen(sessions, named) == {}
 
 
 def test_of_two_changes_of_one_key_the_later_one_stands(sessions: Sessions) -> None:
@@ -572,6 +587,31 @@ def test_whatever_the_order_no_session_escapes_a_revocation(
         left = tier.load_session("old", 60, 600, time.monotonic() + 5)
         assert left is None or left.moved or not tagged, order
     client.close()
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2, 3])
+def test_a_redis_that_ends_while_somebody_logs_in_loses_no_session(
+    redis_server: RedisServer, shared: TierCache, monkeypatch: pytest.MonkeyPatch, answered: int
+) -> None:
+    """Looked up, noted under the tag, copied, left: until the last of these the client's cookie names what there is."""
+    sessions = Sessions(shared, SECRET)
+    named = begun(sessions, cart=["tea"])
+    login = opened(sessions, named)
+    login["user"] = "alice"
+    login.rotate("user:7")
+    tier: Any = shared._engine.shared
+    drive, left = tier._drive, iter([True] * answered)
+
+    def driving(*args: Any) -> Any:
+        if next(left, False):
+            return drive(*args)
+        raise TierUnavailable("gone")
+
+    monkeypatch.setattr(tier, "_drive", driving)
+    with pytest.raises(SessionUnavailable):
+        sessions.save(login, named)
+    monkeypatch.undo()
+    assert seen(sessions, named) == {"cart": ["tea"]}
 
 
 async def test_from_an_event_loop(shared: TierCache) -> None:

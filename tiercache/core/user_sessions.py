@@ -86,6 +86,8 @@ class UserSession(MutableMapping[str, Any]):
         """Why the store could not be asked: the session seems empty, and cannot be saved."""
         self.rotated = False
         """Whether it is to go on under another id."""
+        self.cleared = False
+        """Whether it is over, unless something is put into it afterwards."""
         self.permanent = False
         """Whether its cookie is to outlive the browser's own session."""
         self.personal: Callable[[], None] | None = None
@@ -173,6 +175,12 @@ class UserSession(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """End the session: what other requests put there meanwhile goes too. What is popped key by key until nothing is
+        left, such as the last message of a page, ends none."""
+        super().clear()
+        self.cleared = True
 
     def __repr__(self) -> str:
         # Never the values: they end up in logs.

@@ -133,7 +133,7 @@ def save(
         return named
     if session.moved and not session.rotated:
         return named
-    if not (session.new or session.moved or session.rotated or len(session)):
+    if session.cleared and not (session.new or session.moved or session.rotated or len(session)):
         if named is not None:
             yield from _carried(engine, store, "drop_session", named.id, deadline(engine))
             engine.memory.discard(("user-session", named.id))
