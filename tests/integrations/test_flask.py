@@ -76,7 +76,8 @@ def test_an_app_and_a_cache() -> None:
 
 def test_every_setting_has_a_key() -> None:
     values = {
-        "URL": "redis://localhost:1/0",
+        "URL": "memcached://localhost:1",
+        "LEDGER": "redis://localhost:1/0",
         "NAMESPACE": "shop",
         "APP": "flask-shop",
         "VERSION": "7",
