@@ -17,7 +17,7 @@ import redis
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -688,7 +688,7 @@ def test_one_users_page_is_not_another_ones(browser: Browser, make: type[FlaskBr
     assert browser.do("get")[0] == {"user": "alice"}
 
 
-async def test_outside_the_cache_what_shows_or_changes_a_session_is_not_stored(cache: TierCache) -> None:
+async def test_outside_the_cache_what_looks_at_a_session_is_not_stored(cache: TierCache) -> None:
     """The cache inside sees neither the cookie that is set nor the field by which the response varies."""
     cache.route("/form", ttl="1m")
     cache.route("/{page}", ttl="1m", cookies="ignore")
@@ -716,13 +716,69 @@ async def test_outside_the_cache_what_shows_or_changes_a_session_is_not_stored(c
         assert first.headers["cache-control"] == "no-store"
         assert (await alice.get("/page")).json() == first.json()
         assert (await bob.get("/page")).json() == second.json()
-        # Who has no session looks at none: that page is everybody's.
         assert (await guest.get("/page")).json() is None
-        assert "; hit" in (await guest.get("/page")).headers["cache-status"]
+        assert "; hit" not in (await guest.get("/page")).headers["cache-status"]
         await guest.get("/tagged")
         guest.cookies.clear()
         assert "; hit" not in (await guest.get("/tagged")).headers["cache-status"]
     await cache.aclose()
+
+
+async def test_a_body_that_looks_at_the_session_when_the_response_has_begun_is_not_stored(cache: TierCache) -> None:
+    """No field can say any more that it hangs on the cookie."""
+    cache.route("/{page}", ttl="1m", cookies="ignore")
+    sessions = Sessions(cache, SECRET)
+    named = [begun(sessions, user=name) for name in ("alice", "bob")]
+    cookies = [sessions._signer.sign(f"{one.id}.{one.token}").decode() for one in named]
+
+    async def view(request: Request) -> Response:
+        async def body() -> Any:
+            yield request.session.get("user", "nobody")
+
+        return StreamingResponse(body())
+
+    async def fixed(request: Request) -> Response:
+        return Response("fixed")
+
+    app = Starlette(routes=[Route("/page", view), Route("/fixed", fixed)])
+    app.add_middleware(SessionsMiddleware, sessions=sessions)
+    app.add_middleware(TierCacheMiddleware, cache=cache)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://shop.test") as client:
+        said = [(await client.get("/page", headers={"Cookie": f"session={one}"})).text for one in (*cookies, "")]
+        assert said == ["alice", "bob", "nobody"]
+        # Whose body looks at none is stored for all.
+        stored = [(await client.get("/fixed", headers={"Cookie": f"session={one}"})) for one in cookies]
+        assert "; hit" in stored[1].headers["cache-status"]
+    await cache.aclose()
+
+
+def test_a_streamed_body_of_flask_that_looks_at_the_session_is_not_stored(cache: TierCache) -> None:
+    cache.route("/page", ttl="1m", cookies="ignore")
+    app = flask.Flask("shop")
+    FlaskSessions(app, Sessions(cache, SECRET))
+    FlaskTierCache(app, cache)
+
+    @app.get("/login/<user>")
+    def login(user: str) -> str:
+        flask.session["user"] = user
+        return "ok"
+
+    @app.get("/page")
+    def page() -> flask.Response:
+        def body() -> Iterator[str]:
+            yield "user "
+            yield flask.session.get("user", "nobody")
+
+        return flask.Response(flask.stream_with_context(body()))
+
+    said = []
+    for user in ("alice", "bob", ""):
+        client = app.test_client()
+        if user:
+            client.get(f"/login/{user}", base_url="https://shop.test")
+        said.append(client.get("/page", base_url="https://shop.test").text)
+    assert said == ["user alice", "user bob", "user nobody"]
 
 
 @pytest.fixture

@@ -90,8 +90,8 @@ class UserSession(MutableMapping[str, Any]):
         """Whether it is over, unless something is put into it afterwards."""
         self.permanent = False
         """Whether its cookie is to outlive the browser's own session."""
-        self.personal: Callable[[], None] | None = None
-        """Called when the answer comes to be of this client alone: there is something to see, or something changes."""
+        self.looked: Callable[[], None] | None = None
+        """Called whenever it is looked at or changed, and so decides the response."""
 
     def fetch(self) -> None:
         """Look into the store, if that has not been done."""
@@ -129,12 +129,8 @@ class UserSession(MutableMapping[str, Any]):
         self.accessed = True
         if self._load is not None:
             self.fetch()
-        if not self.new or self.unavailable is not None:
-            self._is_personal()
-
-    def _is_personal(self) -> None:
-        if self.personal is not None:
-            self.personal()
+        if self.looked is not None:
+            self.looked()
 
     def __getitem__(self, key: str) -> Any:
         self._look()
@@ -148,7 +144,6 @@ class UserSession(MutableMapping[str, Any]):
         if not isinstance(key, str):
             raise TypeError(f"keys of a session are text, not {type(key).__name__}")
         self._look()
-        self._is_personal()
         self._values[key] = value
         self._assigned.add(key)
         self._gone.discard(key)
@@ -209,7 +204,6 @@ class UserSession(MutableMapping[str, Any]):
             if not isinstance(name, str) or not name or "\n" in name:
                 raise ValueError(f"{name!r} is no tag of a session: text without line breaks, such as 'user:7'")
         self._look()
-        self._is_personal()
         self._tags = tuple(dict.fromkeys((*self._tags, *tags)))
 
     @property

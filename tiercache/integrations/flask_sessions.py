@@ -6,6 +6,7 @@ the settings of `Sessions` hold, which are safe by themselves.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask, Request, Response
@@ -14,6 +15,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
 from tiercache.core.user_sessions import UserSession
+from tiercache.engine.fill import no_store
 from tiercache.engine.user_sessions import Named
 from tiercache.errors import ConfigError, SessionUnavailable
 from tiercache.integrations.sessions import Sessions
@@ -78,6 +80,9 @@ class FlaskSessions(SessionInterface):
         held = cast("UserSession", session)
         if held.accessed:
             response.vary.add("Cookie")
+        else:
+            # A body that is streamed may look at it yet, too late to say so in a field.
+            held.looked = partial(no_store, "session")
         if request.environ.get(_FAILED):
             # What answers instead of the response whose session could not be saved.
             return

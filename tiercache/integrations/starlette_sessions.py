@@ -2,7 +2,8 @@
 
 It stands where Starlette's own `SessionMiddleware` would, and `request.session` is one of `Sessions`: inside the cache
 (added before `TierCacheMiddleware`), so that what sets a cookie is seen there and not stored. Outside the cache, where
-its cookie and `Vary` come too late to be seen, it keeps whatever shows or changes a session out of the store itself.
+its cookie and `Vary` come too late to be seen, it keeps whatever looks at a session out of the store itself; and so in
+any order where that is done once the response has begun.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class SessionsMiddleware:
         sessions = self._sessions
         named = sessions.named(_cookie(scope, sessions.settings.cookie))
         session = scope["session"] = await sessions.aopen(named, encode, decode)
+        not_stored = partial(no_store, "session")
         if current_fill() is None:
-            session.personal = partial(no_store, "session")
+            session.looked = not_stored
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
@@ -69,6 +71,8 @@ class SessionsMiddleware:
                 headers = MutableHeaders(scope=message)
                 if session.accessed:
                     headers.add_vary_header("Cookie")
+                else:
+                    session.looked = not_stored
                 if told is not None:
                     headers.append("set-cookie", self._header(told))
             await send(message)
