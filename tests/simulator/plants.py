@@ -151,11 +151,15 @@ PLANTS = {
     "a write does not compare epochs": _one(
         writing, "may_keep", "message.epoch == noted.epoch", "True", focus=mishaps.writers
     ),
-    "a write notes its number when it is made": _one(
-        writing, "change", "yield call\n", "yield call; noted = loading.begin().stamp\n", focus=mishaps.writers
+    "a write notes its number when it is made": Plant(
+        (
+            Line(writing, "written", "yield call\n", "yield call; engine.noted = engine.ledger.stamp()\n"),
+            Line(writing, "change", "messages[-1], noted, members)", "messages[-1], engine.noted, members)"),
+        ),
+        focus=mishaps.writers,
     ),
     "a write that was cut off invalidates nothing": _one(
-        writing, "change", "yield from _doubt(engine, members, error)", "pass", focus=mishaps.writers
+        writing, "written", "yield from _doubt(engine, members, error)", "pass", focus=mishaps.writers
     ),
     "a page does not follow its data": _one(Recording, "_tags", "implied += self.fill.followed", "pass"),
     "a value that was purged while it was loaded is kept": Plant(
