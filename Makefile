@@ -151,7 +151,7 @@ lowest: $(STAMP) ## Run all tests with the lowest versions that pyproject.toml a
 	$(LOWEST)/bin/python -m pytest -m "not soak" $(ARGS)
 
 .PHONY: check
-check: lint types imports test demo ## All that CI runs
+check: lint types imports test demo ## What every change has to pass; CI runs the other tests besides
 
 .PHONY: clean
 clean: ## Remove .venv and what the tools left
