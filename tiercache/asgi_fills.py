@@ -126,15 +126,11 @@ class ASGIFills:
     async def lead(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """A fill that others may wait for, in its own task; this one hands on to the client what the app sends."""
         client = _Client(exchange, receive)
-        task = asyncio.get_running_loop().create_task(self._fill_for(client, exchange, scope))
+        task = client.task = asyncio.get_running_loop().create_task(self._fill_for(client, exchange, scope))
         try:
-            while True:
-                message = await client.next()
-                if message is _END:
-                    break
+            while (message := await client.next()) is not _END:
                 await send(message)
-            # Not awaited itself: a cancellation of this task must not reach into that one.
-            await asyncio.wait([task])
+            # That was its last word, so that it is done. Never awaited: a cancellation of this task must not reach it.
             task.result()
         except BaseException:
             client.left()
@@ -230,9 +226,10 @@ class _Client:
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
-        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._held = 0
         self._gone = False
+        self.task: asyncio.Task[None]
+        """In which the fill runs."""
 
     async def next(self) -> Message:
         """What to send next; `_END` when the app is done."""
@@ -256,8 +253,8 @@ class _Client:
         """For the app. That the client has left is kept from it while others wait for what it is making."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            while self._exchange.wanted() and not self._ending.done():
-                await asyncio.wait([self._ending], timeout=_PATIENCE)
+            while self._exchange.wanted() and not self.task.done():
+                await asyncio.wait([self.task], timeout=_PATIENCE)
         return message
 
     def left(self) -> None:
@@ -266,6 +263,5 @@ class _Client:
         self._room.set()
 
     def end(self) -> None:
-        if not self._ending.done():
-            self._ending.set_result(None)
+        """The fill has nothing left to do, not even to wait."""
         self._queue.put_nowait(_END)
