@@ -15,7 +15,6 @@ from benchmarks.lines import SUBJECTS, profile
 from benchmarks.parts import LIBRARIES, PARTS, WITHOUT_REDIS, Outcome, made_on
 
 EXPLANATION = Path(__file__).resolve().parents[1] / "docs" / "explanation"
-_PAGE = "performance.md"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=5, help="of a second, for each subject under wrk (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="in small amounts, to see that everything runs")
     parser.add_argument("--no-redis", action="store_true", help="leave out the hits in L2, and invalidation")
-    parser.add_argument("--out", type=Path, default=EXPLANATION, help=f"where {_PAGE} and its pictures are")
+    parser.add_argument("--out", type=Path, default=EXPLANATION, help="where performance.md and its pictures are")
     parser.add_argument("--no-write", action="store_true", help="print alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--strict", action="store_true", help="fail where a figure does not keep its mark")
@@ -73,7 +72,7 @@ def write_page(folder: Path, outcome: Outcome) -> list[Path]:
         for name, draw in outcome.pictures.items():
             draw(folder / name)
             written.append(folder / name)
-    page = folder / _PAGE
+    page = folder / outcome.document
     if page.exists():
         text = fill_in(page.read_text(encoding="utf-8"), f"bench: {outcome.name}", f"{made_on()}\n\n{outcome.page}")
         page.write_text(text, encoding="utf-8")

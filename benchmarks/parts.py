@@ -27,6 +27,8 @@ from benchmarks.reads import l2_reads
 from benchmarks.report import comparison_rows, page_table, row, table
 from benchmarks.shared import l2_hits, redis_url
 from benchmarks.shared_together import hits_together
+from benchmarks.strategies import report as strategies_report
+from benchmarks.strategies import runs as strategies_runs
 
 Draw = Callable[[Path], None]
 
@@ -43,6 +45,8 @@ class Outcome:
     rows: list[dict[str, Any]]
     """For JSON."""
     pictures: dict[str, Draw] = field(default_factory=dict)
+    document: str = "performance.md"
+    """The page, from docs/explanation."""
 
 
 def requests(options: argparse.Namespace) -> Outcome:
@@ -148,12 +152,25 @@ def growth(options: argparse.Namespace) -> Outcome:
     return Outcome("growth", growth_curves.page(curves), 0, 0, rows, {"performance-growth.png": draw})
 
 
+def strategies(options: argparse.Namespace) -> Outcome:
+    """What each strategy costs and gives, on the shop."""
+    found = strategies_report.measure(strategies_runs.FEW if options.quick else strategies_runs.Amounts())
+    marks = list(strategies_report.marks(found))
+    print(strategies_report.text(found))
+    print(figures.markdown(marks))
+    print(strategies_report.verdict(found))
+    page = f"{strategies_report.page(found)}\n\n{figures.markdown(marks)}"
+    document = "../how-to/choose-a-strategy.md"
+    return Outcome("strategies", page, *_judged(marks), strategies_report.rows(found), document=document)
+
+
 PARTS: Mapping[str, Callable[[argparse.Namespace], Outcome]] = {
     "requests": requests,
     "peers": peers,
     "wrk": wrk,
     "invalidation": invalidation,
     "growth": growth,
+    "strategies": strategies,
 }
 WITHOUT_REDIS = ("requests", "peers", "wrk", "growth")
 LIBRARIES = (

@@ -97,15 +97,17 @@ class Shop:
 
     def _create(self) -> None:
         """Tables and a little data, once; several processes may start at the same time."""
-        try:
-            Base.metadata.create_all(self.engine)
-            with Session(self.engine) as session, session.begin():
-                if session.get(ProductRow, 1) is None:
-                    session.add_all(_seed())
-        except (IntegrityError, OperationalError, ProgrammingError):
-            # Another process has been faster; if it was something else, this says so.
-            with Session(self.engine) as session:
-                session.scalar(select(func.count()).select_from(ProductRow))
+        for attempt in range(3):
+            try:
+                Base.metadata.create_all(self.engine)
+                with Session(self.engine) as session, session.begin():
+                    if session.get(ProductRow, 1) is None:
+                        _seed(session)
+                return
+            except (IntegrityError, OperationalError, ProgrammingError):
+                # Another process may have been faster. If it was something else, it happens again.
+                if attempt == 2:
+                    raise
 
     def product_ids(self) -> list[int]:
         with Session(self.engine) as session:
@@ -186,14 +188,17 @@ def _write_ahead(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA busy_timeout=5000")
 
 
-def _seed() -> list[Base]:
+def _seed(session: Session) -> None:
     dice = random.Random(7)
     now = datetime.now(UTC).replace(tzinfo=None)
-    rows: list[Base] = [Rate(currency=currency, per_euro=rate) for currency, rate in RATES.items()]
+    session.add_all(Rate(currency=currency, per_euro=rate) for currency, rate in RATES.items())
     for number, (name, category, cents) in enumerate(SEED, 1):
-        rows.append(ProductRow(id=number, name=name, category=category, cents=cents))
-        rows.append(PageViews(product_id=number, views=0))
-        rows += [
+        session.add(ProductRow(id=number, name=name, category=category, cents=cents))
+    # What refers to them comes after them.
+    session.flush()
+    for number, (_, _, cents) in enumerate(SEED, 1):
+        session.add(PageViews(product_id=number, views=0))
+        session.add_all(
             Sale(
                 product_id=number,
                 quantity=dice.randint(1, 4),
@@ -201,8 +206,7 @@ def _seed() -> list[Base]:
                 sold_at=now - timedelta(minutes=dice.randrange(60 * 24 * 60)),
             )
             for _ in range(500)
-        ]
-    return rows
+        )
 
 
 def parse_price(text: str) -> int | None:

@@ -211,10 +211,15 @@ def test_without_redis_each_process_caches_for_itself() -> None:
         close_shops(shops)
 
 
-def test_the_database_is_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_database_is_made_once(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://", 1)
     shop = Shop(url)
     shop.set_price(1, 1)
+    shop.add_view(1)
+    assert shop.views_of([1, 2]) == {1: 1, 2: 0}
     with pytest.raises(LookupError):
         shop.set_price(999, 1)
     again = Shop(url)

@@ -1,0 +1,1 @@
+"""What each strategy of caching costs and gives, measured on the prices of the shop, on a real PostgreSQL."""
