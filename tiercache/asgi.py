@@ -245,8 +245,8 @@ class ASGIMiddleware:
         else:
             await self._fills.lead(exchange, scope, receive, send)
 
-    async def _reply(self, answer: Answer[Entry], request: Request, send: Send) -> None:
-        await send_reply(self._presenter.answer(answer, request, self._engine.clock()), send)
+    def _reply(self, answer: Answer[Entry], request: Request, send: Send) -> Awaitable[None]:
+        return send_reply(self._presenter.answer(answer, request, self._engine.clock()), send)
 
     def _telling(self, request: Request, send: Send) -> Send:
         """`send` for a response that tells the client of the purges that its request has caused."""

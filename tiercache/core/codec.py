@@ -183,10 +183,11 @@ def _check_response(response: StoredResponse) -> None:
         raise CodecError(f"status {status}")
     _check_stamp(response)
     fields = response.fields
+    texts = [response.reason, response.etag, response.last_modified]
     if fields:
         names = [name for name, _ in fields]
         _check_names(names)
-        _check_text(b"".join([value for _, value in fields]))
+        texts += [value for _, value in fields]
         if not _NOT_STORED.isdisjoint(names):
             raise CodecError("a field that is never stored")
         if b"content-length" in names:
@@ -199,7 +200,7 @@ def _check_response(response: StoredResponse) -> None:
             raise CodecError(f"it varies by {len(response.vary)} fields")
         _check_names([name for name, _ in response.vary])
         _check_text(b"".join(value for _, value in response.vary if value))
-    _check_text(response.reason + response.etag + response.last_modified)
+    _check_text(b"".join(texts))
 
 
 def _check_value(value: StoredValue) -> None:

@@ -290,6 +290,8 @@ class Engine:
     def find(self, request: Request) -> Any | None:
         """What L1 holds for this request and no purge has killed, fresh or not: an entry of the request's kind."""
         found = self._lookup(request.key)
+        if found is None:
+            return None
         if isinstance(found, Variants):
             names = found.names
             found = self._lookup((request.key, names, self.selecting(request, names)))
@@ -374,7 +376,7 @@ class Engine:
             cdn_ttl=policy.cdn_ttl,
             lifetime=lifetime,
             app_decides=app_decides,
-            lacks_date=not any(name == b"date" for name, _ in fields),
+            lacks_date=b"date" not in dict(fields),
             keyed=keyed,
             personal=bool(policy.cookie_names) or not self.rules.credentials.headers.isdisjoint(keyed),
         )

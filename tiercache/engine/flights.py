@@ -39,7 +39,8 @@ class Flight:
         self.outcome: Any = None
         self.followers = 0
         self._flights = flights
-        self._lock = threading.Lock()
+        self._lock = flights._lock
+        """One for all: it is held for a few steps, and most flights end with nobody waiting."""
         self._wakers: list[Callable[[], None]] = []
 
     def subscribe(self, wake: Callable[[], None]) -> bool:
@@ -77,7 +78,7 @@ class Flight:
                 return
             self.outcome = outcome
             wakers, self._wakers = self._wakers, []
-        self._flights._forget(self)
+            self._flights._forget(self)
         for wake in wakers:
             wake()
 
@@ -86,7 +87,8 @@ class Wakes:
     """Who waits for a fill in another process, by the name under which its outcome will lie in L2."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a flow that was left, and its flight with it.
+        self._lock = threading.RLock()
         self._by_name: dict[Hashable, Flight] = {}
 
     def expect(self, name: str) -> Flight:
@@ -121,7 +123,8 @@ class Flights:
     """The flights of this process by key."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a flow that was left, and its flight with it.
+        self._lock = threading.RLock()
         self._by_key: dict[Hashable, Flight] = {}
 
     def join(self, key: Hashable) -> tuple[Flight, bool]:

@@ -14,6 +14,7 @@ from tiercache.core.decisions import invalidated_by
 from tiercache.core.keys import Key, canonical, storage_name, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.records import Message, SyncPage, is_text
+from tiercache.core.stores import Get
 from tiercache.core.values import StoredValue
 from tiercache.engine import admitting, session
 from tiercache.engine.effects import Effect, Fetch, Flow, Invalidate, Keep, Leave, Sync, Wait
@@ -83,17 +84,17 @@ def guarded(engine: Engine, effect: Effect) -> Flow[Any]:
         answer = yield effect
     except Exception as error:
         # What it refuses (it is full, it lacks a permission) it answers all the same.
-        note(engine, engine.clock() - began, failed=not isinstance(error, TierRejected))
+        note(engine, began, failed=not isinstance(error, TierRejected))
         raise
-    note(engine, engine.clock() - began, failed=False)
+    note(engine, began, failed=False)
     return answer
 
 
-def note(engine: Engine, took: float, *, failed: bool, probe: bool = False) -> None:
-    """Tell the circuit breaker of a call to L2, or with `probe` of one that says how L2 is."""
-    breaker = engine.breaker
+def note(engine: Engine, began: float, *, failed: bool, probe: bool = False) -> None:
+    """Tell the circuit breaker of a call to L2 that has ended, or with `probe` of one that says how L2 is."""
+    breaker, now = engine.breaker, engine.clock()
     tell = breaker.probed if probe else breaker.note
-    if not tell(took, engine.clock(), failed=failed):
+    if not tell(now - began, now, failed=failed):
         return
     if breaker.open:
         engine.complaints.swallow("L2 in trouble, left alone", f"its answers fail or take {breaker.slow} s and more")
@@ -108,7 +109,7 @@ def _admitted(engine: Engine, request: Request, found: Any, size: int) -> Any:
     if known is not None and known.created >= found.created:
         # What is stale here is staler there: its writer has not been heard, or its write was lost.
         return known
-    if isinstance(found, StoredValue):
+    if isinstance(request, Get):
         return _alive(engine, request, admitting.admit_value(engine, request, found))
     return _alive(engine, request, admitting.admit(engine, request, found, encoded=size))
 
@@ -201,7 +202,7 @@ def sync(
             received = engine.clock()
             engine.server_time.observe(page.time, sent=asked, received=received)
             if probe:
-                note(engine, received - asked, failed=False, probe=True)
+                note(engine, asked, failed=False, probe=True)
             if ledger.synced(request, page):
                 engine.sync_succeeded()
                 return page
@@ -211,7 +212,7 @@ def sync(
         else:
             engine.sync_failed(error, late=engine.clock() - asked > 2 * longest)
         if probe:
-            note(engine, engine.clock() - sent, failed=True, probe=True)
+            note(engine, sent, failed=True, probe=True)
     return None
 
 

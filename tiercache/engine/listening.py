@@ -104,4 +104,4 @@ def _probe(engine: Engine, store: SharedStore, late: float) -> ThreadFlow[None]:
         yield Probe(store, time.monotonic() + flows.SYNC_PATIENCE)
     except Exception:  # the breaker says it
         failed = True
-    flows.note(engine, engine.clock() - asked, failed=failed, probe=True)
+    flows.note(engine, asked, failed=failed, probe=True)

@@ -29,7 +29,8 @@ class Memo(Generic[K]):
         self._until.pop(key, None)
 
     def __contains__(self, key: K) -> bool:
-        until = self._until.get(key)
+        # Most are empty, and a key is hashed anew each time.
+        until = self._until.get(key) if self._until else None
         return until is not None and self._clock() < until
 
     def __len__(self) -> int:

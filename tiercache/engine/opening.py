@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
 
 from tiercache.core.directives import accepts_refreshing, accepts_stale
-from tiercache.core.keys import variant_key
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import BOUNDED
-from tiercache.engine import admitting, consistency, flows, leases
+from tiercache.engine import consistency, flows, leases
 from tiercache.engine.effects import Flow, Wait
 from tiercache.engine.flights import LATE, RELEASED, RETRY, Flight
 from tiercache.engine.passage import E, Failure, Passage
@@ -27,9 +25,12 @@ def open_exchange(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     """Ask L2 and the fills under way. None: call the app."""
     engine, request = exchange.engine, exchange.request
     deadline = time.monotonic() + engine.settings.l2_budget
-    known, entry = yield from attend(exchange, deadline)
-    if entry is not None:
-        return Answer(entry, "l1")
+    known = True
+    # Else there is nothing to ask, and a flow for that would be for nothing.
+    if engine.must_catch_up() or request.route.policy.consistency != BOUNDED:
+        known, entry = yield from attend(exchange, deadline)
+        if entry is not None:
+            return Answer(entry, "l1")
     if engine.shared is not None and not engine.trusted():
         exchange.detail = "isolated"
     answer: Answer[E] | None = None
@@ -138,7 +139,8 @@ def _open_shared(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None
     if policy.coalesce is False and not _refreshable(exchange):
         return (yield from _lead(exchange, None, deadline, patience))
     for _ in range(ATTEMPTS):
-        flight, leads = engine.flights.join(_flight_key(exchange))
+        # Requests for different variants do not wait for each other, once it is known that there are any.
+        flight, leads = engine.flights.join(flows.place(engine, request))
         if leads:
             return (yield from _lead(exchange, flight, deadline, patience))
         if _patient(policy) and came - flight.began >= max(HUNG, policy.fill_timeout or 0.0):
@@ -347,14 +349,3 @@ def _may_serve_stale(exchange: Passage[E], entry: E) -> bool:
     if directives is not None and accepts_stale(directives, entry, request.now):
         return True
     return request.now < entry.refresh_until and accepts_refreshing(directives) and exchange.scrub(entry)
-
-
-def _flight_key(exchange: Passage[E]) -> Hashable:
-    """Requests for different variants do not wait for each other, once it is known that there are any."""
-    engine, key = exchange.engine, exchange.request.key
-    variants = admitting.variants(engine, key)
-    return (
-        key
-        if variants is None
-        else variant_key(key, variants.names, engine.selecting(exchange.request, variants.names))
-    )
