@@ -165,7 +165,7 @@ class Store(Generic[K, V]):
             else:
                 around.follow(entry, engine.ledger, engine.clock())
             around.refusal = around.refusal or outcome.refusal
-        return outcome.value if outcome.made or entry is None else entry.take()
+        return outcome.value if outcome.made or entry is None else asked.request.take(entry)
 
     def _off_loop(self, method: str) -> None:
         try:

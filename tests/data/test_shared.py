@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,22 @@ from tiercache.engine.effects import Fetch, FetchMany
 class Product:
     id: int
     name: str
+
+
+class CountingCodec:
+    """JSON of a kind, and how often it was read."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def encode(self, value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        self.decoded += 1
+        return json.loads(data)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +77,30 @@ def values(client: redis.Redis) -> dict[bytes, StoredValue]:
             assert isinstance(value, StoredValue)
             found[name] = value
     return found
+
+
+def test_what_was_read_to_be_checked_is_given_to_one_caller_and_to_no_other(make: Callable[..., TierCache]) -> None:
+    one = make().read_through("once", load=lambda key: {"id": key}, ttl=60, codec=CountingCodec())
+    one.get(7)
+    codec = CountingCodec()
+    other = make().read_through("once", load=lambda key: {"id": key}, ttl=60, codec=codec)
+    given = other.get(7)
+    assert codec.decoded == 1
+    given["id"] = "changed"
+    later = [other.get(7), other.get(7)]
+    assert later == [{"id": 7}, {"id": 7}]
+    assert len({id(value) for value in (given, *later)}) == 3
+
+
+async def test_those_who_wait_for_a_read_have_values_of_their_own(make: Callable[..., TierCache]) -> None:
+    async def load(key: int) -> dict[str, int]:
+        return {"id": key}
+
+    one, other = (make().read_through("each", aload=load, ttl=60, tiers=tiers) for tiers in (["l1", "l2"], ["l2"]))
+    await one.aget(7)
+    values = await asyncio.gather(*(other.aget(7) for _ in range(4)))
+    assert values == [{"id": 7}] * 4
+    assert len({id(value) for value in values}) == 4
 
 
 def test_what_one_has_loaded_the_others_find(make: Callable[..., TierCache]) -> None:

@@ -96,5 +96,4 @@ def unqueued(data: bytes, codec: Codec) -> tuple[Any, bool]:
     name, _, rest = data[1:].partition(b"\0")
     if kind != b"v" or name != codec.name.encode() or not rest:
         raise CodecError("a value of another type or version: let the queue be written before the type changes")
-    body = body_from(rest[0], rest[1:], codec)
-    return (body.whole if body.size >= 0 else codec.decode(body.data)), False
+    return body_from(rest[0], rest[1:], codec).whole, False

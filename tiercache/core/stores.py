@@ -27,7 +27,7 @@ from tiercache.core.policy_settings import SESSION, Duration, Size
 from tiercache.core.records import is_text
 from tiercache.core.routes import fill_tags
 from tiercache.core.validation import Setting, refuse_unknown
-from tiercache.core.values import Codec, StoredValue
+from tiercache.core.values import Codec, Held, StoredValue
 from tiercache.errors import CodecError, ConfigError
 
 SETTINGS: Final = (
@@ -302,7 +302,7 @@ def _policy(where: str, settings: Mapping[str, Any]) -> Policy:
 class Get(Request):
     """One question for a value."""
 
-    __slots__ = ("subject",)
+    __slots__ = ("_read", "subject")
 
     kind = StoredValue
     method = "GET"
@@ -320,3 +320,14 @@ class Get(Request):
         self.bypass = ""
         self.current = self.early = self.isolated = False
         self.now = 0.0
+        self._read: tuple[Held, Any] | None = None
+
+    def has_read(self, entry: Held, value: Any) -> None:
+        """Keep what was decoded to be checked when the entry came from L2: nobody else has it, and once it may be given
+        away."""
+        self._read = (entry, value)
+
+    def take(self, entry: Held) -> Any:
+        """The value of an entry for whoever asked."""
+        read, self._read = self._read, None
+        return read[1] if read is not None and read[0] is entry else entry.take()

@@ -113,6 +113,8 @@ def _fingerprint(type_: Any) -> str:
 def size_whole(value: object, depth: int = 0) -> int | None:
     """The bytes that a value takes if nothing in it can ever be changed; None if something can."""
     kind = type(value)
+    if kind is dict or kind is list:
+        return None
     size = sys.getsizeof(value)
     if kind in _ATOMS:
         return size
@@ -196,7 +198,7 @@ class Body(NamedTuple):
     form: int
     data: bytes
     whole: Any
-    """The value itself where nobody can change it."""
+    """The value itself where nobody can change it, or has it: what was read from L2 was made for one caller."""
     size: int
     """Bytes that it takes in L1; below 0: what is kept there are the bytes."""
 
@@ -239,7 +241,7 @@ def body_from(form: int, data: bytes, codec: Codec) -> Body:
     except Exception as error:
         raise CodecError(f"not a value of this type: {error}") from error
     size = _size_whole(value)
-    return Body(ENCODED, data, None if size is None else value, -1 if size is None else size)
+    return Body(ENCODED, data, value, -1 if size is None else size)
 
 
 def _size_whole(value: Any) -> int | None:

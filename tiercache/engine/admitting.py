@@ -8,6 +8,7 @@ from tiercache.core.entries import Entry, Variants
 from tiercache.core.keys import MAX_SELECTING, Key, variant_key
 from tiercache.core.messages import Request, StoredResponse
 from tiercache.core.policy import Policy
+from tiercache.core.stores import Get
 from tiercache.core.values import Body, Held, StoredValue, body_from
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def admit(
 
 def admit_value(
     engine: Engine,
-    request: Request,
+    request: Get,
     stored: StoredValue,
     body: Body | None = None,
     *,
@@ -68,9 +69,12 @@ def admit_value(
     """`admit` for a value of data. Without a `body` it comes from L2: `CodecError` if it is none of its store."""
     rule = request.route
     policy: Policy = rule.policy
+    came = body is None
     if body is None:
         body = body_from(stored.form, rule.unpacked(stored, engine.max_body(policy)), rule.codec)
     entry = held(engine, request, stored, body, mark=mark, began=began)
+    if came:
+        request.has_read(entry, body.whole)
     if policy.l1:
         engine.memory.store(request.key, entry, engine.size_of(request.key, entry), entry.keep_until)
     return entry
