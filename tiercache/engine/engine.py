@@ -238,7 +238,8 @@ class Engine:
             cookies = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)
         values = request.values(policy.header_list) if policy.header_list else ()
         trusted = (self.rules.trusted, request.trusted) if request.trusted else None
-        return (*request.full_key()[:-1], query, policy.picks, values, cookies, trusted)
+        picked: Key = (query, policy.picks, values, cookies, trusted)
+        return request.full_key()[:-1] + picked  # unpacking would go by a list
 
     def passes_by(self, request: Request) -> bool:
         """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
