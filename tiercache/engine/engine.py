@@ -197,8 +197,7 @@ class Engine:
                 request.bypass = "client"
                 return False
         if policy.consistency == SESSION and self.shared is not None:
-            # Most clients have made no purge, or one that is known here: neither needs to ask the ledger itself. What
-            # tells of one is watched for, so that a plain request tells of none.
+            # Most clients have made no purge (a mark of one is watched for), or one that is known here: neither has to ask.
             stamp = session.asked(self, request) if request.special else None
             request.current = request.current or stamp is None or self.ledger.reached(stamp)
         return policy.consistency == BOUNDED or request.current or self.shared is None
