@@ -22,13 +22,7 @@ from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
 from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Kept, Variants
-from tiercache.core.keys import (
-    Key,
-    canonical,
-    picked_cookies,
-    picked_query,
-    selecting,
-)
+from tiercache.core.keys import Key, canonical, picked_cookies, picked_query, selecting
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Fields, Request, StoredResponse
 from tiercache.core.policy import Policy
@@ -197,7 +191,8 @@ class Engine:
                 request.bypass = "client"
                 return False
         if policy.consistency == SESSION and self.shared is not None:
-            # Most clients have made no purge (a mark of one is watched for), or one that is known here: neither has to ask.
+            # Most clients have made no purge, or one that is known here: neither needs to ask the ledger itself. What
+            # tells of one is watched for, so that a plain request tells of none.
             stamp = session.asked(self, request) if request.special else None
             request.current = request.current or stamp is None or self.ledger.reached(stamp)
         return policy.consistency == BOUNDED or request.current or self.shared is None
