@@ -120,6 +120,24 @@ def timed_singly_async(
     return lambda n: runner.run(batch(n))
 
 
+def timed_together(
+    runner: asyncio.Runner, calls: Sequence[Callable[[], Awaitable[object]]], before: Callable[[], object]
+) -> Callable[[int], int]:
+    """As `timed_singly_async`, of rounds in which all of `calls` are under way at once; the time of one of them."""
+
+    async def batch(n: int) -> int:
+        total = 0
+        for _ in range(n):
+            before()
+            think()
+            start = perf_counter_ns()
+            await asyncio.gather(*(call() for call in calls))
+            total += perf_counter_ns() - start
+        return total // len(calls)
+
+    return lambda n: runner.run(batch(n))
+
+
 def run(cases: Sequence[Case], *, rounds: int, batch_ms: float) -> None:
     """Fill the samples of all cases. The collector runs between rounds and never within a batch."""
     for case in cases:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from time import perf_counter_ns
 
 from benchmarks.apps import ASGIApp, Lifespan, constant_asgi
 from benchmarks.cases import MIDDLE, SMALL, Comparison, expect, named
 from benchmarks.drive import asgi_call, asgi_status
-from benchmarks.measure import Case, think
+from benchmarks.measure import Case, timed_together
 from benchmarks.shared import HIT_L2, PATIENT, forget_l1, plain_redis, until_l2_answers, value_of_size
 from tiercache import TierCache
 
@@ -45,33 +44,16 @@ def hits_together(runner: asyncio.Runner, url: str, resources: ExitStack) -> Ite
                 forget_l1(cache)()
                 expect(path, _status(runner, app, path), HIT_L2)
 
-        together = Case(f"hit, {named(size)}", _timed(runner, hits, forget_l1(cache)), check)
-        beside = Case(f"redis-py GET, {named(size)}, as many at once", _timed(runner, gets, _nothing), _nothing)
-        alone = Case(f"redis-py GET, {named(size)}, one at a time", _timed(runner, gets[:1], _nothing), _nothing)
+        together = Case(f"hit, {named(size)}", timed_together(runner, hits, forget_l1(cache)), check)
+        beside = Case(f"redis-py GET, {named(size)}, as many at once", timed_together(runner, gets, _nothing), _nothing)
+        one = timed_together(runner, gets[:1], _nothing)
+        alone = Case(f"redis-py GET, {named(size)}, one at a time", one, _nothing)
         yield Comparison(SECTION, together, beside, None)
         yield Comparison(SECTION, together, alone, None)
 
 
 def _status(runner: asyncio.Runner, app: ASGIApp, path: str) -> str:
     return runner.run(asgi_status(app, "GET", path))
-
-
-def _timed(
-    runner: asyncio.Runner, calls: Sequence[Callable[[], Awaitable[object]]], before: Callable[[], object]
-) -> Callable[[int], int]:
-    """A batch of rounds in which all of `calls` are under way at once; the time of one of them."""
-
-    async def batch(n: int) -> int:
-        total = 0
-        for _ in range(n):
-            before()
-            think()
-            start = perf_counter_ns()
-            await asyncio.gather(*(call() for call in calls))
-            total += perf_counter_ns() - start
-        return total // len(calls)
-
-    return lambda n: runner.run(batch(n))
 
 
 def _nothing() -> None:

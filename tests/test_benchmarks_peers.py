@@ -114,7 +114,7 @@ def test_every_subject_has_a_line_in_process(tmp_path: Path) -> None:
         f"{kind}, hit in {where}": {subject.name for subject in subjects if where == "memory" or subject.caches}
         for kind, subjects in kinds.items()
         for where in ("memory", "Redis")
-    }
+    } | {report.TOGETHER: {subject.name for subject in ASYNC if subject.caches}}
     assert report.IN_PROCESS in runs
     # Of development dependencies each has to run; of the others each has figures or a reason.
     for lines in runs.values():

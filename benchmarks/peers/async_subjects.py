@@ -1,4 +1,4 @@
-"""Async functions whose values are kept, side by side. Each makes a callable without arguments: a call with one key.
+"""Async functions whose values are kept, side by side. Each makes a callable: a call with one key, or with another.
 
 All share a Redis, so each has names of its own in it.
 """
@@ -29,12 +29,12 @@ def bare(place: Place) -> Value:
     async def product(number: int) -> Any:
         return values[number]
 
-    return lambda: product(KEY)
+    return lambda key=KEY: product(key)
 
 
 def tiercache(place: Place) -> Value:
     product = tiercache_in(place).memoize("products:{number}", ttl=TTL, tiers=tiers_of(place))(_function())
-    return lambda: product(KEY)
+    return lambda key=KEY: product(key)
 
 
 def cashews(place: Place) -> Value:
@@ -44,7 +44,7 @@ def cashews(place: Place) -> Value:
     cache.setup(place.url or "mem://")
     place.closing_async.append(cache.close)
     product = cache(ttl=TTL, key="cashews:{number}")(_function())
-    return lambda: product(KEY)
+    return lambda key=KEY: product(key)
 
 
 def aiocache(place: Place) -> Value:
@@ -56,7 +56,7 @@ def aiocache(place: Place) -> Value:
     kept = cached(ttl=TTL, cache=Cache.REDIS if place.url else Cache.MEMORY, key_builder=_key, **more)
     product = kept(_function())
     place.closing_async.append(product.cache.close)
-    return lambda: product(KEY)
+    return lambda key=KEY: product(key)
 
 
 def _key(function: object, number: int) -> str:

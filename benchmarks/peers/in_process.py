@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -12,11 +13,13 @@ from wsgiref.types import WSGIApplication
 from benchmarks import measure
 from benchmarks.apps import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from benchmarks.drive import Answer, asgi_answer, asgi_call, wsgi_answer, wsgi_call
-from benchmarks.measure import Case, timed, timed_async, timed_singly, timed_singly_async
+from benchmarks.measure import Case, timed, timed_async, timed_singly, timed_singly_async, timed_together
+from benchmarks.peers.report import TOGETHER
 from benchmarks.peers.standings import Standing, Standings
 from benchmarks.peers.subjects import (
     ASGI,
     ASYNC,
+    AT_ONCE,
     MEMORY,
     PATH,
     SYNC,
@@ -41,9 +44,14 @@ def standings(url: str | None, *, rounds: int, batch_ms: float) -> Iterator[Stan
             if store is not None:
                 asked = subjects if store == MEMORY else [one for one in subjects if one.caches]
                 yield _run(f"{title}, hit in {where}", asked, store, rounds, batch_ms)
+    if url is not None:
+        # As under load: many tasks of one process ask at once, and none of them for what another one waits for.
+        yield _run(TOGETHER, [one for one in ASYNC if one.caches], url, rounds, batch_ms, at_once=AT_ONCE)
 
 
-def _run(title: str, subjects: Iterable[Subject], store: str, rounds: int, batch_ms: float) -> Standings:
+def _run(
+    title: str, subjects: Iterable[Subject], store: str, rounds: int, batch_ms: float, *, at_once: int = 1
+) -> Standings:
     found = Standings(title, "µs")
     cases: dict[Subject, Case] = {}
     asks: dict[Subject, Ask] = {}
@@ -51,7 +59,7 @@ def _run(title: str, subjects: Iterable[Subject], store: str, rounds: int, batch
         runner = resources.enter_context(asyncio.Runner())
         for subject in subjects:
             try:
-                cases[subject], asks[subject] = _case(subject, store, runner, resources)
+                cases[subject], asks[subject] = _case(subject, store, runner, resources, at_once)
             except NotMeasured as error:
                 found.lines.append(Standing(subject, note=str(error), version=subject.version))
         measure.run(list(cases.values()), rounds=rounds, batch_ms=batch_ms)
@@ -68,13 +76,20 @@ def _standing(subject: Subject, case: Case, ask: Ask, remark: str) -> Standing:
     return Standing(subject, case.samples, remark, subject.version)
 
 
-def _case(subject: Subject, store: str, runner: asyncio.Runner, resources: ExitStack) -> tuple[Case, Ask]:
+def _case(
+    subject: Subject, store: str, runner: asyncio.Runner, resources: ExitStack, at_once: int
+) -> tuple[Case, Ask]:
     place = Place(store, resources)
     call, ask = _CALLS[subject.face](subject, subject.app(place), runner, resources)
     for close in place.closing_async:
         resources.callback(lambda close=close: runner.run(_awaited(close)))  # type: ignore[misc]
     settle(subject, ask)
-    if subject.face in ("wsgi", "sync"):
+    if at_once > 1:
+        calls = [functools.partial(call, key) for key in range(at_once)]
+        for one in calls:
+            settle(subject, _async(subject, one, runner)[1])
+        batch = timed_together(runner, calls, _nothing)
+    elif subject.face in ("wsgi", "sync"):
         batch = timed(call) if store == MEMORY else timed_singly(call, _nothing)
     else:
         batch = timed_async(runner, call) if store == MEMORY else timed_singly_async(runner, call, _nothing)
@@ -98,7 +113,7 @@ def _sync(subject: Subject, value: Value, *_: object) -> tuple[Value, Ask]:
     return value, lambda: json.dumps(value()).encode()
 
 
-def _async(subject: Subject, value: Value, runner: asyncio.Runner, _: object) -> tuple[Value, Ask]:
+def _async(subject: Subject, value: Value, runner: asyncio.Runner, *_: object) -> tuple[Value, Ask]:
     return value, lambda: json.dumps(runner.run(_awaited(value))).encode()
 
 

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.figures import Figure
 from benchmarks.peers.standings import Standing, Standings
+from benchmarks.peers.subjects import AT_ONCE
 from benchmarks.tables import columns, markdown
 
 OF_BARE = {"uvicorn": 0.9, "granian, ASGI": 0.9, "granian, WSGI": 0.85}
 """The least part of a bare app's requests a second that a hit has to reach, server -> part."""
 IN_PROCESS = "ASGI, hit in memory"
+TOGETHER = f"Async function, hit in Redis, {AT_ONCE} under way"
+OF_PEER = {IN_PROCESS: 10, TOGETHER: 1.5}
+"""How many times as long as ours the best Python peer's hit has to take, run -> times."""
 
 
 def header(found: Standings) -> tuple[str, ...]:
@@ -55,12 +59,12 @@ def marks(runs: Sequence[Standings]) -> Iterator[Figure]:
 
 
 def _in_process(title: str, ours: Standing, bare: Standing | None, best: Standing | None) -> Iterator[Figure]:
-    asked = title == IN_PROCESS
     if bare is not None:
-        yield Figure(title, "a hit, beside the bare app", ours.ratio(bare), "times", at_most=5 if asked else None)
+        most = 5 if title == IN_PROCESS else None
+        yield Figure(title, "a hit, beside the bare app", ours.ratio(bare), "times", at_most=most)
     if best is not None:
         what = "the best Python peer's hit, beside ours"
-        yield Figure(title, what, best.ratio(ours), "times", _named(best), at_least=10 if asked else None)
+        yield Figure(title, what, best.ratio(ours), "times", _named(best), at_least=OF_PEER.get(title))
 
 
 def _under_wrk(title: str, ours: Standing, bare: Standing | None, best: Standing | None) -> Iterator[Figure]:

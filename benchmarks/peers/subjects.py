@@ -27,11 +27,14 @@ Face = Literal["asgi", "wsgi", "sync", "async"]
 """Of responses, and of the values of functions."""
 Kind = Literal["bare", "plain", "tiercache", "peer", "front"]
 """A front is a process that stands before the app."""
-Value = Callable[[], Any]
-"""Calls a function whose values are kept; what it gives has to be awaited where the function is async."""
+Value = Callable[..., Any]
+"""Calls a function whose values are kept. Where it is async, what it gives has to be awaited, and it may be given
+another key."""
 MEMORY = ""
 """The store of a subject that keeps what it has in the process; any other is the URL of a Redis."""
 PATH = "/item"
+AT_ONCE = 32
+"""Hits that are under way at once, each of a key of its own, where that is measured."""
 TTL = 3600
 PATIENCE = 5.0
 """Seconds in which a subject has to begin to do what it is there for."""
