@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.figures import Figure
 from benchmarks.strategies import runs
 from benchmarks.strategies.runs import LIST, MANY, THREADS, Amounts, Costs, Reads, Written
-from benchmarks.strategies.ways import WAYS, Prices, ReadThrough, Way, WriteBehind
+from benchmarks.strategies.ways import WAYS, Prices, ReadThrough, WriteBehind
 from benchmarks.tables import Row, columns, markdown
 from tools.postgres_server import PostgresServer
 from tools.redis_server import RedisServer
@@ -70,7 +70,8 @@ def measure(amounts: Amounts) -> Found:
         for way in ways:
             stack.callback(way.close)
         behind = next(way for way in ways if isinstance(way, WriteBehind))
-        read = [runs.reads(_told(way, "reads"), amounts.views) for way in ways]
+        _tell("reads ...")
+        read = [runs.reads(way, amounts.views) for way in ways]
         through = next(way for way in ways if isinstance(way, ReadThrough))
         costs = runs.costs(through, amounts.reads)
         stack.enter_context(runs.member("worker", redis.url, url))
@@ -80,11 +81,13 @@ def measure(amounts: Amounts) -> Found:
         changes.append((behind, runs.many(behind), 1))
         written: list[list[Written]] = [[] for _ in changes]
         for turn in range(amounts.rounds):
+            _tell(f"writes, round {turn + 1} of {amounts.rounds} ...")
             for (way, change, threads), found in zip(changes, written, strict=True):
-                found.append(runs.writes(_told(way, f"writes, {threads} threads"), change, threads, amounts, turn))
+                found.append(runs.writes(way, change, threads, amounts, turn))
         middle = [runs.middle(found) for found in written]
         with runs.member("reader", redis.url, url) as reader:
-            stale = [runs.staleness(_told(way, "staleness"), reader, amounts.updates) for way in ways]
+            _tell("old prices ...")
+            stale = [runs.staleness(way, reader, amounts.updates) for way in ways]
             database_ms = runs.staleness(behind, reader, amounts.updates, WAYS[0].name)  # type: ignore[attr-defined]
         lost = {kind: runs.lost_by_redis(prices, kind, amounts.acknowledged) for kind in ("always", "everysec")}
         n = len(ways)
@@ -96,9 +99,8 @@ def measure(amounts: Amounts) -> Found:
         )
 
 
-def _told(way: Way, what: str) -> Way:
-    print(f"{way.name}: {what} ...", file=sys.stderr, flush=True)
-    return way
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def marks(found: Found) -> Iterator[Figure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ class Counted(NamedTuple):
     complete: float | None
     """Seconds from the last view until the database had all of them; None: it never did."""
     code: int | None
-    """With which the other writer ended, when told to."""
+    """With which the other writer ended, when told to; None: it did not."""
     off: dict[int, int]
     """By product, by how much the database is wrong in the end."""
 
@@ -72,7 +73,10 @@ class Counting:
             time.sleep(0.01)
         # Told to stop, it writes what is left; whatever would have been written twice is in the database then.
         other.process.send_signal(signal.SIGTERM)
-        code = other.process.wait(PATIENCE)
+        try:
+            code = other.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            code = None
         found = shop.views_of(products)
         off = {product: found[product] - wanted[product] for product in products if found[product] != wanted[product]}
         refused = [text for looker in lookers for text in looker.refused]
