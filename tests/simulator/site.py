@@ -83,8 +83,9 @@ class Asked(Request):
         self.method = "GET"
         self.path = page.path
         self.route = routes().match(page.path)
-        self.special = special
         self.fields = fields or {}
+        # As the faces do with what is watched for, which the mark of a session is.
+        self.special = {*special, *self.fields}
         self.bypass = self.credential = self.conditional = ""
         self.isolated = self.current = self.early = False
         self.directives = None
