@@ -32,6 +32,9 @@ from benchmarks.strategies import runs as strategies_runs
 
 Draw = Callable[[Path], None]
 
+DOCUMENTS = {"strategies": "../how-to/choose-a-strategy.md"}
+"""The pages of those parts that have another one than performance.md, from docs/explanation."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -160,8 +163,8 @@ def strategies(options: argparse.Namespace) -> Outcome:
     print(figures.markdown(marks))
     print(strategies_report.verdict(found))
     page = f"{strategies_report.page(found)}\n\n{figures.markdown(marks)}"
-    document = "../how-to/choose-a-strategy.md"
-    return Outcome("strategies", page, *_judged(marks), strategies_report.rows(found), document=document)
+    rows = strategies_report.rows(found)
+    return Outcome("strategies", page, *_judged(marks), rows, document=DOCUMENTS["strategies"])
 
 
 PARTS: Mapping[str, Callable[[argparse.Namespace], Outcome]] = {

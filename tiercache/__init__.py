@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiercache.cache import TierCache
 from tiercache.core.policy import Policy
 from tiercache.core.values import Codec
+from tiercache.core.write_batch import QueuedWrite, WriteBatch
 from tiercache.engine.fill import Carrying, carry, no_store, tag, ttl
 from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "PurgeReceipt",
     "PurgeUnconfirmed",
     "QueueFull",
+    "QueuedWrite",
     "SessionUnavailable",
     "TierCache",
     "TierCacheError",
@@ -49,6 +51,7 @@ __all__ = [
     "TierRejected",
     "TierTooLarge",
     "TierUnavailable",
+    "WriteBatch",
     "WriteError",
     "carry",
     "no_store",

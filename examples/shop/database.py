@@ -14,7 +14,7 @@ from sqlalchemy import ForeignKey, create_engine, event, func, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from tiercache.core.write_batch import WriteBatch
+from tiercache import WriteBatch
 from tiercache.integrations.write_log import unwritten, write_log
 
 SEED = [
