@@ -13,7 +13,7 @@ TAKE = "from tools.ports import free_port; print(*[free_port() for _ in range(50
 
 def test_no_two_processes_are_given_the_same_port() -> None:
     # Of few ports a generator without reservations would soon give one twice.
-    take = f"from tools import ports; ports._end = lambda: ports._FIRST + 400; {TAKE}"
+    take = f"from tools import ports; ports._END = ports._FIRST + 400; {TAKE}"
     processes = [
         subprocess.Popen([sys.executable, "-c", take], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -32,7 +32,7 @@ def test_what_is_listened_on_is_not_given(monkeypatch: pytest.MonkeyPatch) -> No
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(ports, "_FIRST", port)
-        monkeypatch.setattr(ports, "_end", lambda: port + 1)
+        monkeypatch.setattr(ports, "_END", port + 1)
         with pytest.raises(RuntimeError, match="no port is free"):
             ports.free_port()
     assert ports.free_port() == port
