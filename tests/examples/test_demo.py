@@ -146,8 +146,8 @@ def test_a_redis_of_somebody_else_is_used_and_not_stopped() -> None:
     assert "as REDIS_URL says" in text
     assert "not ours to stop" in text
     # It keeps no log, so the shop does not count in it.
-    assert "nobody writes page views" in text
-    assert "a Redis with appendonly yes" in text
+    assert "nobody writes page views" in text, text
+    assert "a Redis with appendonly yes" in text, text
     assert "Page views" not in text
     assert "detail=l2" in text
 
