@@ -46,13 +46,13 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def constant_wsgi(size: int) -> WSGIApplication:
+def constant_wsgi(size: int, *fields: tuple[str, str]) -> WSGIApplication:
     """An app that returns the same body of `size` bytes whatever is asked."""
     body = b"x" * size
     length = str(size)
 
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", length)])
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", length), *fields])
         return [body]
 
     return app

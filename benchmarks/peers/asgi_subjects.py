@@ -12,13 +12,17 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from benchmarks.apps import ASGIApp, constant_asgi
-from benchmarks.peers.subjects import PATH, TTL, Handler, Place, bare_body, tiercache_rule
+from benchmarks.peers.subjects import FIELDS_OF_A_HIT, PATH, TTL, Handler, Place, bare_body, tiercache_rule
 
 Step = Callable[[], Awaitable[object]]
 
 
 def bare(place: Place) -> ASGIApp:
     return constant_asgi(len(bare_body()))
+
+
+def alike(place: Place) -> ASGIApp:
+    return constant_asgi(len(bare_body()), *((name.encode(), value.encode()) for name, value in FIELDS_OF_A_HIT))
 
 
 def starlette(place: Place, *, start: Step | None = None, stop: Step | None = None) -> Starlette:

@@ -11,7 +11,8 @@ from benchmarks.peers.standings import Standings
 from benchmarks.peers.subjects import Kind
 
 COLOURS: dict[Kind, str] = {
-    "bare": "#8a8a8a", "plain": "#c2c2c2", "tiercache": "#1b7f5c", "peer": "#b5651d", "front": "#4a6fa5"
+    "bare": "#8a8a8a", "alike": "#8a8a8a", "plain": "#c2c2c2",
+    "tiercache": "#1b7f5c", "peer": "#b5651d", "front": "#4a6fa5",
 }  # fmt: skip
 
 

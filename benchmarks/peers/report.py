@@ -54,8 +54,10 @@ def marks(runs: Sequence[Standings]) -> Iterator[Figure]:
         ours, bare, best = found.first("tiercache"), found.first("bare"), found.best_peer()
         if ours is None:
             continue
-        judge = _in_process if found.unit == "µs" else _under_wrk
-        yield from judge(found.title, ours, bare, best)
+        if found.unit == "µs":
+            yield from _in_process(found.title, ours, bare, best)
+        else:
+            yield from _under_wrk(found.title, ours, bare, found.first("alike"), best)
 
 
 def _in_process(title: str, ours: Standing, bare: Standing | None, best: Standing | None) -> Iterator[Figure]:
@@ -67,11 +69,13 @@ def _in_process(title: str, ours: Standing, bare: Standing | None, best: Standin
         yield Figure(title, what, best.ratio(ours), "times", _named(best), at_least=OF_PEER.get(title))
 
 
-def _under_wrk(title: str, ours: Standing, bare: Standing | None, best: Standing | None) -> Iterator[Figure]:
-    if bare is not None:
-        what = "requests a second, of the bare app's"
-        yield Figure(title, what, ours.ratio(bare), at_least=OF_BARE.get(title))
-        yield from _by_cpu("by the processor's time for each", title, bare, ours)
+def _under_wrk(
+    title: str, ours: Standing, bare: Standing | None, alike: Standing | None, best: Standing | None
+) -> Iterator[Figure]:
+    for app, which in ((bare, "the bare app's"), (alike, "those of one that sends the fields of a hit")):
+        if app is not None:
+            yield Figure(title, f"requests a second, of {which}", ours.ratio(app), at_least=OF_BARE.get(title))
+            yield from _by_cpu("by the processor's time for each", title, app, ours)
     if best is not None:
         what = "requests a second, of the best Python peer's"
         least = 1.5 if title in OF_BARE else None

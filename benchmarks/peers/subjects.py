@@ -25,8 +25,8 @@ from tiercache import TierCache
 
 Face = Literal["asgi", "wsgi", "sync", "async"]
 """Of responses, and of the values of functions."""
-Kind = Literal["bare", "plain", "tiercache", "peer", "front"]
-"""A front is a process that stands before the app."""
+Kind = Literal["bare", "alike", "plain", "tiercache", "peer", "front"]
+"""Alike is a bare app whose answers carry the field lines of a hit; a front is a process that stands before the app."""
 Value = Callable[..., Any]
 """Calls a function whose values are kept. Where it is async, what it gives has to be awaited, and it may be given
 another key."""
@@ -36,6 +36,13 @@ PATH = "/item"
 AT_ONCE = 32
 """Hits that are under way at once, each of a key of its own, where that is measured."""
 TTL = 3600
+FIELDS_OF_A_HIT = (
+    ("etag", 'W/"tc-dehJ2a5FtGU8y5IJ"'),
+    ("cache-control", "max-age=0, must-revalidate"),
+    ("age", "0"),
+    ("cache-status", "tiercache; hit; ttl=3599; detail=l1"),
+)
+"""What a hit of tiercache carries besides the app's own fields: the lines alone cost a server in Python some time."""
 PATIENCE = 5.0
 """Seconds in which a subject has to begin to do what it is there for."""
 
@@ -118,6 +125,7 @@ ASGI = (
     Subject("fastapi-cache2", "asgi", "peer", "fastapi_cache", "fastapi-cache2"),
     Subject("hishel", "asgi", "peer", "hishel", "hishel", remark="in SQLite, in memory"),
     Subject("Django, cache middleware (ASGI)", "asgi", "peer", "django_cached", "django", listens=True),
+    Subject("bare ASGI app, the fields of a hit", "asgi", "alike", "alike"),
 )
 WSGI = (
     Subject("bare WSGI app", "wsgi", "bare", "bare"),
@@ -126,6 +134,7 @@ WSGI = (
     Subject("Django, plain view", "wsgi", "plain", "django", "django"),
     Subject("Flask-Caching", "wsgi", "peer", "flask_caching", "flask-caching"),
     Subject("Django, cache middleware", "wsgi", "peer", "django_cached", "django"),
+    Subject("bare WSGI app, the fields of a hit", "wsgi", "alike", "alike"),
 )
 SUBJECTS = {subject.slug: subject for subject in (*ASGI, *WSGI)}
 SYNC = (

@@ -9,11 +9,15 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 
 from benchmarks.apps import constant_wsgi
-from benchmarks.peers.subjects import PATH, TTL, Handler, Place, bare_body, tiercache_rule
+from benchmarks.peers.subjects import FIELDS_OF_A_HIT, PATH, TTL, Handler, Place, bare_body, tiercache_rule
 
 
 def bare(place: Place) -> WSGIApplication:
     return constant_wsgi(len(bare_body()))
+
+
+def alike(place: Place) -> WSGIApplication:
+    return constant_wsgi(len(bare_body()), *FIELDS_OF_A_HIT)
 
 
 def flask(place: Place) -> Flask:
