@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import Proxy, RedisServer
 from tiercache import ConfigError, TierCache
+from tiercache.integrations.sessions import Sessions, decode, encode
 from tools.memcached_server import MemcachedServer, available
 
 pytestmark = pytest.mark.skipif(available() is None, reason="no memcached: `make servers` unpacks one")
@@ -183,10 +184,41 @@ class TestWithALedger:
 
 
     def test_sessions_of_users_lie_in_the_ledger(self, memcached: MemcachedServer, redis_url: str) -> None:
-        from tiercache.integrations.sessions import Sessions
+        cache = TierCache(memcached.url, namespace="sessions", ledger=redis_url, l2_budget="5s")
+        sessions = Sessions(cache, "correct horse battery")
+        named = None
+        for value in (1, 2):
+            session = sessions.open(named, encode, decode)
+            session["value"] = value
+            session.rotate("user:1")
+            told = sessions.save(session, named)
+            assert told is not None
+            named = sessions.named(told.value)
+        assert dict(sessions.open(named, encode, decode)) == {"value": 2}
+        assert sessions.revoke("user:1") >= 1
+        assert dict(sessions.open(named, encode, decode)) == {}
+        cache.close()
 
-        cache = TierCache(memcached.url, namespace="sessions", ledger=redis_url)
-        assert Sessions(cache, "correct horse battery")._store.revoke_sessions("user:1", time.monotonic() + 20) == 0
+    async def test_and_so_they_do_for_event_loops(self, memcached: MemcachedServer, redis_url: str) -> None:
+        cache = TierCache(memcached.url, namespace="sessions", ledger=redis_url, l2_budget="5s")
+        sessions = Sessions(cache, "correct horse battery")
+        named = None
+        for value in (1, 2):
+            session = await sessions.aopen(named, encode, decode)
+            session["value"] = value
+            session.rotate("user:2")
+            told = await sessions.asave(session, named)
+            assert told is not None
+            named = sessions.named(told.value)
+        assert dict(await sessions.aopen(named, encode, decode)) == {"value": 2}
+        assert await sessions.arevoke("user:2") >= 1
+        assert dict(await sessions.aopen(named, encode, decode)) == {}
+        await cache.aclose()
+
+    def test_writes_do_not_wait_there(self, memcached: MemcachedServer, redis_url: str) -> None:
+        cache = TierCache(memcached.url, ledger=redis_url)
+        with pytest.raises(ConfigError, match=r"store 'stock': url .*'memcached://' .*Redis, which keeps the queue"):
+            cache.write_behind("stock", load=lambda key: 0, write=lambda batch: None)
         cache.close()
 
 
@@ -231,10 +263,8 @@ class TestAlone:
         cache.close()
 
     def test_it_keeps_no_sessions_of_users(self, memcached: MemcachedServer) -> None:
-        from tiercache.integrations.sessions import Sessions
-
         cache = TierCache(memcached.url)
-        with pytest.raises(ConfigError, match="a cache with Redis"):
+        with pytest.raises(ConfigError, match=r"Sessions: url .*'memcached://' .*a Redis as its ledger"):
             Sessions(cache, "correct horse battery")
         cache.close()
 

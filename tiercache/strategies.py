@@ -253,8 +253,7 @@ class Strategies:
         Raises:
             ConfigError: as for `read_through`; no Redis; or a name with more than letters, digits and . _ - in it.
         """
-        engine = self._engine
-        terms, rest = queue_terms(name, settings, engine.shared)
+        terms, rest = queue_terms(name, settings, self._engine)
         source = self._source(name, returned(type, load, aload), rest)
         self._loaders(source, load, aload, load_many, aload_many)
         if not callable(write):

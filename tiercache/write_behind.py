@@ -20,6 +20,7 @@ from tiercache.core.write_queue import Letter, Place, QueueState
 from tiercache.data import ReadThrough
 from tiercache.data_store import K, V, Wiring, raised
 from tiercache.engine import flows, writing
+from tiercache.engine.capabilities import lacking, queue_of
 from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.queue_terms import QueueTerms
@@ -75,13 +76,14 @@ class QueueSettings(StoreSettings, total=False):
     evicting: bool
 
 
-def queue_terms(name: object, settings: Mapping[str, Any], shared: object) -> tuple[QueueTerms, Any]:
+def queue_terms(name: object, settings: Mapping[str, Any], engine: Engine) -> tuple[QueueTerms, Any]:
     """The settings of the queue, and the rest of what was given."""
     where = f"store {name!r}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError("store", name, "a name of 1 to 64 letters, digits and . _ - for a write-behind store")
-    if shared is None or not hasattr(shared, "put"):
-        raise ConfigError(where, type(shared).__name__, "a cache with the URL of a Redis, which keeps the queue")
+    if queue_of(engine) is None:
+        wanted = "that of a Redis, which keeps the queue; in tests, isolated(url=...)"
+        raise lacking(engine, f"{where}: url of its cache", wanted)
     rest = dict(settings)
     held = {one: row.kind(qualified(where, one), rest.pop(one, row.default)) for one, row in QUEUE.items()}
     terms = QueueTerms(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flask import Blueprint, Flask, abort, current_app, jsonify, redirect, request, session
+from flask import Blueprint, Flask, abort, current_app, jsonify, redirect, request
 from werkzeug import Response
 
 from examples.flask_app.caching import CONFIG, cache
@@ -12,7 +12,7 @@ from examples.shop import pages
 from examples.shop.database import Shop, parse_price
 from examples.shop.stores import Stores
 from tiercache import TierError
-from tiercache.integrations.flask_sessions import FlaskSessions
+from tiercache.integrations.flask_sessions import FlaskSessions, session
 from tiercache.integrations.sessions import Sessions
 
 MAKER = "Flask"
@@ -89,7 +89,7 @@ def log_in() -> Response:
     session["user"] = user
     # Under another id from here on: one that somebody has planted or seen before is worth nothing. The tag is what ends
     # all sessions of this user.
-    session.rotate(f"user:{user}")  # type: ignore[attr-defined]
+    session.rotate(f"user:{user}")
     return redirect("/account", 303)
 
 

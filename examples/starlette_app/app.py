@@ -17,7 +17,7 @@ from examples.shop.stores import Stores
 from examples.starlette_app.caching import cache, sessions
 from tiercache import TierError
 from tiercache.integrations.starlette import TierCacheMiddleware
-from tiercache.integrations.starlette_sessions import SessionsMiddleware
+from tiercache.integrations.starlette_sessions import SessionsMiddleware, session_of
 
 MAKER = "Starlette"
 shop = Shop()
@@ -77,10 +77,11 @@ def account(request: Request) -> Response:
 async def log_in(request: Request) -> Response:
     # A real shop asks for a password here.
     user = (await _posted(request, "user"))[:40] or "nobody"
-    request.session["user"] = user
+    session = session_of(request)
+    session["user"] = user
     # Under another id from here on: one that somebody has planted or seen before is worth nothing. The tag is what ends
     # all sessions of this user.
-    request.session.rotate(f"user:{user}")  # type: ignore[attr-defined]
+    session.rotate(f"user:{user}")
     return RedirectResponse("/account", 303)
 
 

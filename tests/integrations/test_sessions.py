@@ -23,14 +23,15 @@ from starlette.websockets import WebSocket
 
 from tests.servers import RedisServer
 from tiercache import ConfigError, SessionUnavailable, TierCache, TierUnavailable
-from tiercache.core.user_sessions import Rotation, SessionChanges, UserSession
+from tiercache.core.user_sessions import Lifetime, Rotation, SessionChanges, UserSession
+from tiercache.engine.capabilities import sessions_of
+from tiercache.engine.effects import drive
 from tiercache.engine.user_sessions import Named
 from tiercache.integrations.flask import FlaskTierCache
 from tiercache.integrations.flask_sessions import FlaskSessions
 from tiercache.integrations.sessions import Sessions, decode, encode
 from tiercache.integrations.starlette import TierCacheMiddleware
-from tiercache.integrations.starlette_sessions import SessionsMiddleware
-from tiercache.tiers import redis_sessions
+from tiercache.integrations.starlette_sessions import SessionsMiddleware, session_of
 
 SECRET = "a secret of many characters"
 
@@ -88,7 +89,7 @@ class FlaskBrowser:
 class StarletteBrowser:
     def __init__(self, sessions: Sessions) -> None:
         async def view(request: Request) -> Response:
-            return JSONResponse(act(request.session, request.path_params["action"], request.query_params))
+            return JSONResponse(act(session_of(request), request.path_params["action"], request.query_params))
 
         self.cache = sessions.cache
         self.app = Starlette(routes=[Route("/{action}", view)])
@@ -551,25 +552,27 @@ def test_whatever_the_order_no_session_escapes_a_revocation(
     """Each command of a login and each of a revocation, in every order: a session that had the tag is over, and one
     that gets it meanwhile is over too or is found the next time."""
     client = redis.Redis.from_url(redis_server.url)
-    tier: Any = shared._engine.shared
+    store = sessions_of(shared._engine)
+    assert store is not None
+    lifetime, soon = Lifetime(60, 600), time.monotonic() + 60
     own = SessionChanges({}, (), ()) if tagged else SessionChanges({"user": b"1"}, (), ("user:7",))
 
     def step(flow: Any, answer: Any) -> tuple[Any, bool]:
         try:
-            key, commands = flow.send(answer)
+            effect = flow.send(answer)
         except StopIteration as stop:
             return stop.value, True
-        return tier._drive(time.monotonic() + 5, commands, key), False
+        return effect.run(), False
 
     for order in itertools.product((0, 1), repeat=7):
         client.flushall()
         before = SessionChanges({"cart": b"1"}, (), ("user:7",) if tagged else ())
-        tier.save_session("old", before, "t", 60, 600, time.monotonic() + 5, begins=True)
+        assert drive(store.begin("old", before, "t", lifetime, soon))
         whole = SessionChanges({"cart": b"1", **own.written}, (), ("user:7",))
         rotation = Rotation(SessionChanges(own.written, (), own.tags), whole, own)
         flows = [
-            redis_sessions._rotating("shop", "old", "new", rotation, "u", 60, 600, 30),
-            redis_sessions._revoking("shop", "user:7"),
+            store.rotate("old", "new", rotation, "u", lifetime, 30, soon),
+            store.revoke("user:7", soon),
         ]
         answers, ended = [None, None], [False, False]
         for turn in itertools.chain(order, itertools.cycle((0, 1))):
@@ -577,14 +580,14 @@ def test_whatever_the_order_no_session_escapes_a_revocation(
                 break
             if not ended[turn]:
                 answers[turn], ended[turn] = step(flows[turn], answers[turn])
-        found = tier.load_session("new", 60, 600, time.monotonic() + 5)
+        found = drive(store.load("new", lifetime, soon))
         if tagged:
             assert found is None, order
         else:
             assert bool(answers[0]) or found is None
-            tier.revoke_sessions("user:7", time.monotonic() + 5)
-            assert tier.load_session("new", 60, 600, time.monotonic() + 5) is None, order
-        left = tier.load_session("old", 60, 600, time.monotonic() + 5)
+            drive(store.revoke("user:7", soon))
+            assert drive(store.load("new", lifetime, soon)) is None, order
+        left = drive(store.load("old", lifetime, soon))
         assert left is None or left.moved or not tagged, order
     client.close()
 
@@ -851,6 +854,14 @@ def test_the_middleware_wants_sessions() -> None:
         SessionsMiddleware(lambda *_: None, sessions=None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Sessions"):
         FlaskSessions(flask.Flask("shop"), None)
+
+
+async def test_a_request_that_has_none_has_no_session_of_ours() -> None:
+    request = Request({"type": "http", "session": {}})
+    with pytest.raises(ConfigError, match="SessionsMiddleware"):
+        session_of(request)
+    with pytest.raises(ConfigError, match="SessionsMiddleware"):
+        session_of(Request({"type": "http"}))
 
 
 def test_a_permanent_one_outlives_the_browser(make: type[FlaskBrowser], cache: TierCache) -> None:

@@ -15,7 +15,8 @@ import redis
 from tests.clock import Hands
 from tests.testing.apps import CLIENTS, TEMPLATE, plain
 from tiercache import ConfigError, PurgeUnconfirmed, TierCache
-from tiercache.errors import TierUnavailable
+from tiercache.errors import SessionUnavailable, TierUnavailable
+from tiercache.integrations.sessions import Sessions, decode, encode
 from tiercache.testing import Isolation, assert_bypass, assert_hit, assert_miss, isolated
 
 NOWHERE = "redis://localhost:1/0"
@@ -427,6 +428,51 @@ def test_a_store_that_is_cut_off_says_so(caches: Isolation) -> None:
     store: Any = cache._engine.shared
     with caches.unreachable(), pytest.raises(TierUnavailable, match="the test has cut"):
         store.get("a", 0.0)
+
+
+@pytest.mark.parametrize("url", [None, NOWHERE], ids=["alone", "shared"])
+def test_sessions_of_users_are_isolated_too(url: str | None) -> None:
+    """Those of a cache that there was before, as an app has it, and by the clock of the test."""
+    cache = TierCache(url, namespace="shop")
+    sessions = Sessions(cache, "correct horse battery", idle="2h")
+    with isolated() as caches:
+        # As an app that is made within the test has it.
+        Sessions(cache, "correct horse battery")
+        first = sessions.open(None, encode, decode)
+        first["user"] = "alice"
+        first.rotate("user:1")
+        told = sessions.save(first, None)
+        assert told is not None
+        named = sessions.named(told.value)
+        caches.clock.advance("119m")
+        assert dict(sessions.open(named, encode, decode)) == {"user": "alice"}
+        caches.clock.advance("119m")
+        assert dict(sessions.open(named, encode, decode)) == {"user": "alice"}
+        assert sessions.revoke("user:1") == 1
+        assert dict(sessions.open(named, encode, decode)) == {}
+        again = sessions.open(None, encode, decode)
+        again["user"] = "bob"
+        told = sessions.save(again, None)
+        assert told is not None
+        named = sessions.named(told.value)
+        caches.clock.advance("2h")
+        assert dict(sessions.open(named, encode, decode)) == {}
+    with isolated():
+        assert dict(sessions.open(named, encode, decode)) == {}
+
+
+def test_sessions_that_are_cut_off_are_not_saved(caches: Isolation) -> None:
+    sessions = Sessions(cached(NOWHERE), "correct horse battery")
+    session = sessions.open(None, encode, decode)
+    session["user"] = "alice"
+    with caches.unreachable(), pytest.raises(SessionUnavailable):
+        sessions.save(session, None)
+    assert sessions.save(session, None) is not None
+
+
+def test_a_queue_of_writes_needs_a_redis(caches: Isolation) -> None:
+    with pytest.raises(ConfigError, match=r"store 'stock': url .*isolated\(url=...\)"):
+        cached(NOWHERE).write_behind("stock", load=lambda key: 0, write=lambda batch: None)
 
 
 class ShopTest(unittest.TestCase):

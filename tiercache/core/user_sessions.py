@@ -12,6 +12,20 @@ from typing import Any, NamedTuple
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
+WEIGHT = 700
+"""Bytes in memory that a session takes beside what it holds."""
+ITEM = 120
+"""Bytes in memory that one of its keys takes beside its name and its value."""
+
+
+class Lifetime(NamedTuple):
+    """How long a session is kept, in seconds."""
+
+    idle: float
+    """Without a request."""
+    absolute: float
+    """In any case."""
+
 
 class StoredSession(NamedTuple):
     """What the store has of one session."""
@@ -25,6 +39,12 @@ class StoredSession(NamedTuple):
     is not saved."""
     begun: str = ""
     """When it was begun, as the store writes that."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        held = sum(len(name) + len(data) + ITEM for name, data in self.fields.items())
+        return WEIGHT + held + sum(len(tag) + ITEM for tag in self.tags)
 
 
 class SessionChanges(NamedTuple):

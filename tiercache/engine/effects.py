@@ -245,21 +245,6 @@ class Release:
         await self.store.arelease(self.name, self.token, self.made, self.deadline)
 
 
-class Ask:
-    """Call something that has two forms: `name` for threads, and the same with an `a` before it for event loops."""
-
-    __slots__ = ("args", "more", "name", "of")
-
-    def __init__(self, of: Any, name: str, *args: Any, **more: Any) -> None:
-        self.of, self.name, self.args, self.more = of, name, args, more
-
-    def run(self) -> Any:
-        return getattr(self.of, self.name)(*self.args, **self.more)
-
-    async def arun(self) -> Any:
-        return await getattr(self.of, "a" + self.name)(*self.args, **self.more)
-
-
 class Pause:
     """Let some seconds pass."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiercache.core.keys import Key
 from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest, Wake
+from tiercache.core.user_sessions import Lifetime, Rotation, SessionChanges, StoredSession
 from tiercache.core.write_queue import (
     Added,
     Base,
@@ -21,6 +22,9 @@ from tiercache.core.write_queue import (
     Write,
 )
 
+if TYPE_CHECKING:
+    from tiercache.engine.effects import Flow
+
 Clock = Callable[[], float]
 """Seconds that never go back, and that go on while the machine sleeps."""
 PurgeWatcher = Callable[[Sequence[str], bool], None]
@@ -29,6 +33,10 @@ PurgeWatcher = Callable[[Sequence[str], bool], None]
 
 class LocalStore(Protocol):
     """L1. `lookup` takes no lock and does no I/O; what it returns is shared and must not be changed."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """For sessions of users where no shared tier has them."""
 
     def lookup(self, key: Key) -> Any | None: ...
 
@@ -60,6 +68,14 @@ class SharedStore(Protocol):
     @property
     def alone(self) -> bool:
         """Whether the ledger is this process's own, so that no other one hears of its purges."""
+
+    # Further capabilities: None where it has not got them.
+
+    @property
+    def queue(self) -> WriteQueue | None: ...
+
+    @property
+    def sessions(self) -> SessionStore | None: ...
 
     def probe(self, deadline: float) -> None:
         """Raises `TierError` where values cannot be reached although syncs are answered."""
@@ -165,3 +181,36 @@ class WriteQueue(Protocol):
     def layout(self, store: str, partitions: int, deadline: float) -> int: ...
 
     def forget_layout(self, store: str, deadline: float) -> None: ...
+
+
+class SessionStore(Protocol):
+    """What sessions of users ask of a shared tier. Each call is a flow, for threads and event loops alike.
+
+    `deadline` as for a `SharedStore`; `token` names the state of a session after a change. What is changed is False
+    where there is no such session any more.
+    """
+
+    def load(self, session: str, lifetime: Lifetime, deadline: float) -> Flow[StoredSession | None]: ...
+
+    def begin(
+        self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float
+    ) -> Flow[bool]: ...
+
+    def save(
+        self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float
+    ) -> Flow[bool]: ...
+
+    def rotate(
+        self,
+        session: str,
+        fresh: str,
+        rotation: Rotation,
+        token: str,
+        lifetime: Lifetime,
+        grace: float,
+        deadline: float,
+    ) -> Flow[bool]: ...
+
+    def drop(self, session: str, deadline: float) -> Flow[None]: ...
+
+    def revoke(self, tag: str, deadline: float) -> Flow[int]: ...

@@ -17,6 +17,7 @@ from tiercache.core.queued_values import key_from, name_of, partition_of, unqueu
 from tiercache.core.stores import StoreRule
 from tiercache.core.write_batch import QueuedWrite, WriteBatch
 from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
+from tiercache.engine.capabilities import queue_of
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.ports import WriteQueue
@@ -45,10 +46,9 @@ class Queue:
         Raises:
             TierUnavailable: the one that it has now keeps no queue.
         """
-        shared: Any = self.engine.shared
-        if not hasattr(shared, "put"):
+        queue = queue_of(self.engine)
+        if queue is None:
             raise TierUnavailable(f"{self.rule.named}: no Redis keeps its queue here; in tests, isolated(url=...)")
-        queue: WriteQueue = shared
         return queue
 
     @property

@@ -9,53 +9,21 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, TypeVar
 
-from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession, UserSession
-from tiercache.engine.effects import Ask, Flow
+from tiercache.core.user_sessions import Lifetime, SessionChanges, StoredSession, UserSession
+from tiercache.engine.capabilities import sessions_of
+from tiercache.engine.effects import Flow
 from tiercache.engine.engine import Engine
 from tiercache.engine.leases import deadline
-from tiercache.errors import SessionUnavailable
+from tiercache.engine.ports import SessionStore
+from tiercache.errors import SessionUnavailable, TierUnavailable
+
+R = TypeVar("R")
 
 GRACE = 30.0
 """Seconds for which requests under way under the old id of a session are told that it has moved: longer than they
 take."""
-WEIGHT = 500
-"""Bytes that L1 counts for a session beside what it holds."""
-
-
-class SessionStore(Protocol):
-    """Where sessions lie. Each call in two forms, for threads and with an `a` before it for event loops."""
-
-    def load_session(self, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None: ...
-
-    def save_session(
-        self,
-        session: str,
-        changes: SessionChanges,
-        token: str,
-        idle: float,
-        absolute: float,
-        deadline: float,
-        *,
-        begins: bool = False,
-    ) -> bool: ...
-
-    def rotate_session(
-        self,
-        session: str,
-        fresh: str,
-        rotation: Rotation,
-        token: str,
-        idle: float,
-        absolute: float,
-        grace: float,
-        deadline: float,
-    ) -> bool: ...
-
-    def drop_session(self, session: str, deadline: float) -> None: ...
-
-    def revoke_sessions(self, tag: str, deadline: float) -> int: ...
 
 
 class Named(NamedTuple):
@@ -73,10 +41,7 @@ class Named(NamedTuple):
 class Terms(NamedTuple):
     """How sessions are kept."""
 
-    idle: float
-    """Seconds without a request after which a session ends."""
-    absolute: float
-    """Seconds after which it ends in any case."""
+    lifetime: Lifetime
     local: bool
     """Whether L1 may answer."""
     most: int
@@ -88,7 +53,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(6)
 
 
-def load(engine: Engine, store: SessionStore, terms: Terms, named: Named) -> Flow[StoredSession | None]:
+def load(engine: Engine, terms: Terms, named: Named) -> Flow[StoredSession | None]:
     """What there is of a session. Raises `TierError` where the store cannot tell."""
     key = ("user-session", named.id)
     if terms.local:
@@ -98,15 +63,12 @@ def load(engine: Engine, store: SessionStore, terms: Terms, named: Named) -> Flo
             return known.stored
     # Before Redis is asked: what it says is as old as that.
     until = engine.clock() + engine.settings.staleness_bound
-    found: StoredSession | None = yield Ask(
-        store, "load_session", named.id, terms.idle, terms.absolute, deadline(engine)
-    )
+    found = yield from _store(engine).load(named.id, terms.lifetime, deadline(engine))
     if terms.local:
         if found is None or found.moved:
             engine.memory.discard(key)
         else:
-            size = WEIGHT + sum(len(name) + len(data) for name, data in found.fields.items())
-            engine.memory.store(key, Kept(found, until), size, until)
+            engine.memory.store(key, Kept(found, until), found.size, until)
     return found
 
 
@@ -117,9 +79,7 @@ class Kept(NamedTuple):
     until: float
 
 
-def save(
-    engine: Engine, store: SessionStore, terms: Terms, session: UserSession, named: Named | None
-) -> Flow[Named | None]:
+def save(engine: Engine, terms: Terms, session: UserSession, named: Named | None) -> Flow[Named | None]:
     """Store what a request has changed. What its client is to be told from now on; None: that its session is over.
 
     Raises:
@@ -135,35 +95,38 @@ def save(
         return named
     if session.cleared and not (session.new or session.moved or session.rotated or len(session)):
         if named is not None:
-            yield from _carried(engine, store, "drop_session", named.id, deadline(engine))
+            yield from _carried(engine, _store(engine).drop(named.id, deadline(engine)))
             engine.memory.discard(("user-session", named.id))
         return None
     if not (changes or session.rotated):
         return None if session.new else named
     _check(session.whole(), terms)
-    until, kept = deadline(engine), (terms.idle, terms.absolute)
+    store, until, lifetime = _store(engine), deadline(engine), terms.lifetime
     if session.new or session.moved or named is None:
         fresh = Named.fresh()
-        begun = yield from _carried(
-            engine, store, "save_session", fresh.id, changes, fresh.token, *kept, until, begins=True
-        )
+        begun = yield from _carried(engine, store.begin(fresh.id, changes, fresh.token, lifetime, until))
         return fresh if begun else None
     engine.memory.discard(("user-session", named.id))
     if session.rotated:
-        fresh, rotation = Named.fresh(), session.rotation()
-        goes_on = yield from _carried(
-            engine, store, "rotate_session", named.id, fresh.id, rotation, fresh.token, *kept, GRACE, until
-        )
-        return fresh if goes_on else None
+        fresh = Named.fresh()
+        rotating = store.rotate(named.id, fresh.id, session.rotation(), fresh.token, lifetime, GRACE, until)
+        return fresh if (yield from _carried(engine, rotating)) else None
     changed = Named(named.id, new_token())
     # False: it has been revoked meanwhile, or goes on under another id. The next request finds out which.
-    saved = yield from _carried(engine, store, "save_session", named.id, changes, changed.token, *kept, until)
+    saved = yield from _carried(engine, store.save(named.id, changes, changed.token, lifetime, until))
     return changed if saved else named
 
 
-def _carried(engine: Engine, store: SessionStore, name: str, *args: Any, **more: Any) -> Flow[Any]:
+def _store(engine: Engine) -> SessionStore:
+    store = sessions_of(engine)
+    if store is None:
+        raise TierUnavailable("the shared tier keeps no sessions")
+    return store
+
+
+def _carried(engine: Engine, asking: Flow[R]) -> Flow[R]:
     try:
-        return (yield Ask(store, name, *args, **more))
+        return (yield from asking)
     except Exception as error:
         engine.complaints.swallow("session not saved", f"{type(error).__name__}: {error}")
         raise SessionUnavailable("the store of sessions did not answer: the session is not saved") from error
@@ -178,9 +141,9 @@ def _check(whole: SessionChanges, terms: Terms) -> None:
         )
 
 
-def revoke(engine: Engine, store: SessionStore, tags: tuple[str, ...]) -> Flow[int]:
+def revoke(engine: Engine, tags: tuple[str, ...]) -> Flow[int]:
     """End every session that has one of these tags; how many there may have been. Raises `TierError`."""
     ended = 0
     for tag in tags:
-        ended += yield Ask(store, "revoke_sessions", tag, time.monotonic() + engine.settings.purge_timeout)
+        ended += yield from _store(engine).revoke(tag, time.monotonic() + engine.settings.purge_timeout)
     return ended

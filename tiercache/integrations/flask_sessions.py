@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
+import flask
 from flask import Flask, Request, Response
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
@@ -20,6 +21,8 @@ from tiercache.engine.user_sessions import Named
 from tiercache.errors import ConfigError, SessionUnavailable
 from tiercache.integrations.sessions import Sessions
 
+session: UserSession = cast("UserSession", flask.session)
+"""`flask.session`, as type checkers are to see it: with `rotate` and `tag`."""
 _serializer = TaggedJSONSerializer()
 _NAMED = "tiercache.session"
 """In the environ of WSGI: what the cookie of this request said."""
@@ -75,22 +78,21 @@ class FlaskSessions(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Store what has changed, and tell the client where its cookie changes."""
-        from flask import request
-
         held = cast("UserSession", session)
         if held.accessed:
             response.vary.add("Cookie")
         else:
             # A body that is streamed may look at it yet, too late to say so in a field.
             held.looked = partial(no_store, "session")
-        if request.environ.get(_FAILED):
+        environ = flask.request.environ
+        if environ.get(_FAILED):
             # What answers instead of the response whose session could not be saved.
             return
-        named: Named | None = request.environ.get(_NAMED)
+        named: Named | None = environ.get(_NAMED)
         try:
             told = self._sessions.save(held, named)
         except Exception as error:
-            request.environ[_FAILED] = True
+            environ[_FAILED] = True
             instead = app.make_response(_handled(app, error))
             response.response, response.status, response.headers = instead.response, instead.status, instead.headers
             response.vary.add("Cookie")

@@ -21,13 +21,13 @@ from itsdangerous import BadSignature, Signer
 from tiercache.cache import TierCache
 from tiercache.core.kinds import DURATION, FLAG, SIZE, Kind, above_zero, one_of, optional
 from tiercache.core.policy_settings import Duration, Size
-from tiercache.core.user_sessions import Decode, Encode, StoredSession, UserSession
+from tiercache.core.user_sessions import Decode, Encode, Lifetime, StoredSession, UserSession
 from tiercache.core.validation import Secret, Setting, Validated
 from tiercache.engine import user_sessions
+from tiercache.engine.capabilities import lacking, sessions_of
 from tiercache.engine.effects import Flow, adrive, drive
-from tiercache.engine.user_sessions import Named, SessionStore, Terms
+from tiercache.engine.user_sessions import Named, Terms
 from tiercache.errors import ConfigError
-from tiercache.tiers.memory_sessions import MemorySessions
 
 _SHORTEST = 16
 _ACCEPTED = "text of at least 16 characters, or several of which the first signs and all are accepted"
@@ -157,11 +157,10 @@ class Sessions:
             )
         if held.idle > held.absolute:
             raise ConfigError("Sessions: idle", held.idle, f"at most `absolute`, {held.absolute:g} s")
-        shared = cache._engine.shared
-        if shared is not None and not hasattr(shared, "load_session"):
-            raise ConfigError("Sessions: cache", type(shared).__name__, "a cache with Redis, or with no shared tier")
-        self._store = cast("SessionStore", MemorySessions() if shared is None else shared)
-        self._terms = Terms(held.idle, held.absolute, held.consistency == "session", held.max_size)
+        if sessions_of(cache._engine) is None:
+            wanted = "that of a Redis, or a Redis as its ledger, or none"
+            raise lacking(cache._engine, "Sessions: url of its cache", wanted)
+        self._terms = Terms(Lifetime(held.idle, held.absolute), held.consistency == "session", held.max_size)
         # The newest key stands last there.
         # The name of the cookie: what one keeps of visitors is no session of another with the same secret.
         salt = f"tiercache.session.{held.cookie}"
@@ -201,7 +200,7 @@ class Sessions:
     def _loading(self, named: Named) -> Flow[StoredSession | None]:
         engine = self.cache._engine
         try:
-            return (yield from user_sessions.load(engine, self._store, self._terms, named))
+            return (yield from user_sessions.load(engine, self._terms, named))
         except Exception as error:
             engine.complaints.swallow("session not read", f"{type(error).__name__}: {error}")
             raise
@@ -224,7 +223,7 @@ class Sessions:
         return self._told(session, named, await adrive(self._saving(session, named)))
 
     def _saving(self, session: UserSession, named: Named | None) -> Flow[Named | None]:
-        return user_sessions.save(self.cache._engine, self._store, self._terms, session, named)
+        return user_sessions.save(self.cache._engine, self._terms, session, named)
 
     def _told(self, session: UserSession, before: Named | None, after: Named | None) -> Told | None:
         if after is None:
@@ -245,11 +244,11 @@ class Sessions:
         Raises:
             TierError: Redis did not answer. Some sessions may have ended; call it again.
         """
-        return drive(user_sessions.revoke(self.cache._engine, self._store, _checked(tags)))
+        return drive(user_sessions.revoke(self.cache._engine, _checked(tags)))
 
     async def arevoke(self, *tags: str) -> int:
         """`revoke` for event loops."""
-        return await adrive(user_sessions.revoke(self.cache._engine, self._store, _checked(tags)))
+        return await adrive(user_sessions.revoke(self.cache._engine, _checked(tags)))
 
 
 def _checked(tags: tuple[Any, ...]) -> tuple[str, ...]:

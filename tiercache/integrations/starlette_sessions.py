@@ -13,10 +13,11 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tiercache.core.user_sessions import UserSession
 from tiercache.engine.fill import current_fill, no_store
 from tiercache.errors import ConfigError, SessionUnavailable
 from tiercache.integrations.sessions import Sessions, Told, decode, encode
@@ -101,6 +102,19 @@ class SessionsMiddleware:
         elif told.max_age is not None:
             morsel["max-age"] = told.max_age
         return str(morsels.output(header="").strip())
+
+
+def session_of(connection: HTTPConnection) -> UserSession:
+    """The session of a request or a WebSocket: `request.session`, as type checkers are to see it, with `rotate` and
+    `tag`.
+
+    Raises:
+        ConfigError: there is none of `SessionsMiddleware`.
+    """
+    session = connection.scope.get("session")
+    if not isinstance(session, UserSession):
+        raise ConfigError("session_of", type(session), "a request that has come through SessionsMiddleware")
+    return session
 
 
 def _cookie(scope: Scope, name: str) -> str | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Any, cast
+from typing import Any
 
 import redis
 
 from tiercache.config import Settings
 from tiercache.core.records import Row, SyncPage
-from tiercache.engine.ports import SharedStore
 from tiercache.errors import ConfigError
 from tiercache.testing.clock import Clock
 from tiercache.tiers.redis import RedisTier
@@ -30,13 +29,13 @@ class RealRedis:
         self._prefix = f"test-{secrets.token_hex(8)}"
         self._tiers: list[RedisTier] = []
 
-    def tier(self, settings: Settings, clock: Clock) -> SharedStore:
+    def tier(self, settings: Settings, clock: Clock) -> RedisTier:
         """A shared tier for a cache with these settings; caches of one URL and namespace meet in it."""
         # Caches with two URLs and one namespace do not meet.
         place = hashlib.sha256((settings.url or "").encode()).hexdigest()[:8]
-        tier = RedisTier(self._url, f"{self._prefix}-{place}-{settings.namespace}", pool_size=settings.pool_size)
+        tier = _Turned(clock, self._url, f"{self._prefix}-{place}-{settings.namespace}", pool_size=settings.pool_size)
         self._tiers.append(tier)
-        return cast("SharedStore", _Turned(tier, clock))
+        return tier
 
     def close(self) -> None:
         """Remove what was written, and let go of the server."""
@@ -49,23 +48,20 @@ class RealRedis:
                 client.unlink(key)
 
 
-class _Turned:
+class _Turned(RedisTier):
     """A tier whose server's clock seems to have been turned like those of the caches."""
 
-    def __init__(self, tier: RedisTier, clock: Clock) -> None:
-        self._tier = tier
+    def __init__(self, clock: Clock, url: str, namespace: str, *, pool_size: int) -> None:
+        super().__init__(url, namespace, pool_size=pool_size)
         self._clock = clock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tier, name)
 
     def sync(self, *args: Any, **kwargs: Any) -> SyncPage:
         turned = self._clock.turned
-        return _later(self._tier.sync(*args, **kwargs), turned)
+        return _later(super().sync(*args, **kwargs), turned)
 
     async def asynchronise(self, *args: Any, **kwargs: Any) -> SyncPage:
         turned = self._clock.turned
-        return _later(await self._tier.asynchronise(*args, **kwargs), turned)
+        return _later(await super().asynchronise(*args, **kwargs), turned)
 
 
 def _later(page: SyncPage, seconds: float) -> SyncPage:

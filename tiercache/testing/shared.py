@@ -14,6 +14,7 @@ from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncReq
 from tiercache.engine.ports import Subscription
 from tiercache.errors import TierUnavailable
 from tiercache.testing.clock import Clock
+from tiercache.tiers.memory_sessions import MemorySessions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,9 +33,11 @@ class MemorySharedTier:
     """One for each namespace. `reachable = False` cuts everybody off from it."""
 
     apart = alone = False
+    queue = None
 
     def __init__(self, epoch: str, clock: Clock) -> None:
         self.reachable = True
+        self.sessions = MemorySessions(timer=clock.boot, reach=self._reach)
         self.followers: list[Callable[[Message | Wake], None]] = []
         self._clock = clock
         # Reentrant: whoever hears of a purge may sync at once.
@@ -171,6 +174,7 @@ class MemorySharedTier:
     def reset_after_fork(self) -> None:
         """A child goes on with its copy."""
         self._lock = threading.RLock()
+        self.sessions.reset_after_fork()
 
     def close(self) -> None:
         """Nothing is open."""

@@ -6,7 +6,7 @@ compares that with its own mirror, wherever it found the entry.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tiercache.tiers.memcached import MemcachedValues
@@ -14,19 +14,16 @@ if TYPE_CHECKING:
     from tiercache.tiers.redis import RedisTier
 
 
-_SESSIONS = frozenset({"load_session", "save_session", "move_session", "drop_session", "revoke_sessions"})
-"""What the sessions of users ask of a Redis."""
-
-
 class ApartTier:
-    """The two parts as one. Sessions of users lie where the ledger does: Memcached may forget them at any moment."""
+    """The two parts as one."""
 
     apart = True
+    queue = None
+    """Writes would lie elsewhere than their values."""
 
     def __init__(self, values: MemcachedValues, ledger: RedisTier | OwnLedger, *, alone: bool) -> None:
         self.alone = alone
         self._parts = (values, ledger)
-        self._ledger = ledger
         self.get, self.aget = values.get, values.aget
         self.get_many, self.aget_many = values.get_many, values.aget_many
         self.set, self.aset = values.set, values.aset
@@ -39,11 +36,8 @@ class ApartTier:
         self.release, self.arelease = ledger.release, ledger.arelease
         self.leave, self.aleave = ledger.leave, ledger.aleave
         self.listen = ledger.listen
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _SESSIONS:
-            return getattr(self._ledger, name)
-        raise AttributeError(name)
+        # Memcached may forget them at any moment.
+        self.sessions = ledger.sessions
 
     def reset_after_fork(self) -> None:
         """In a forked child, before anything else."""

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from cachetools import Cache
 
+from tiercache.tiers.memory_sessions import MemorySessions
 from tiercache.tiers.nodes import Node
 from tiercache.tiers.sizes import size_of
 
@@ -88,6 +89,8 @@ class MemoryTier(Cache[Hashable, Any]):
         # cachetools keeps values and sizes in dicts of its own, behind private names, and its reads go through two
         # Python calls. Here one dict of nodes takes their place, so every method that touches them is replaced below.
         self._reset()
+        self.sessions = MemorySessions(timer=timer)
+        """Those of users, which have bytes of their own."""
 
     def _reset(self) -> None:
         # Reentrant: freeing a value, or a collection that happens to run meanwhile, may run code that comes back here.
@@ -191,6 +194,7 @@ class MemoryTier(Cache[Hashable, Any]):
 
         What it was changing is then half changed, so the child begins empty; else it keeps everything.
         """
+        self.sessions.reset_after_fork()
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:

@@ -8,139 +8,137 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Generator
+from typing import Concatenate, NamedTuple, Never, ParamSpec, TypeVar
 
 from cachetools import TLRUCache
 
-from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession
+from tiercache.core.user_sessions import Lifetime, Rotation, SessionChanges, StoredSession
+from tiercache.errors import TierTooLarge
 
-MOST = 100_000
-"""Sessions that are kept; past it the one that was used longest ago goes."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MOST = 64 * 2**20
+"""Bytes of all sessions of a cache together."""
 
 
 class _Kept(NamedTuple):
     stored: StoredSession
     begun: float
     until: float
+    size: int
+
+
+def _at_once(
+    call: Callable[Concatenate[MemorySessions, P], R],
+) -> Callable[Concatenate[MemorySessions, P], Generator[Never, None, R]]:
+    """The same as a flow: one that asks the world for nothing."""
+
+    def flow(self: MemorySessions, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Never, None, R]:
+        yield from ()
+        self._reach()
+        with self._lock:
+            return call(self, *args, **kwargs)
+
+    return flow
 
 
 class MemorySessions:
-    """Safe to share between threads. Nothing waits, so that deadlines do not matter."""
+    """Safe to share between threads. Nothing waits, so that deadlines do not matter.
 
-    def __init__(self, most: int = MOST, timer: Callable[[], float] = time.monotonic) -> None:
+    `most` bounds the bytes of all sessions together; past it the one that was used longest ago goes. `timer` gives
+    seconds. `reach` is called before anything else, and raises where they are to seem out of reach.
+    """
+
+    def __init__(
+        self,
+        most: int = MOST,
+        timer: Callable[[], float] = time.monotonic,
+        reach: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._most = most
         self._timer = timer
+        self._reach = reach
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._kept: TLRUCache[str, _Kept] = TLRUCache(most, lambda _key, kept, _now: kept.until, timer=timer)
+        self._kept: TLRUCache[str, _Kept] = TLRUCache(
+            self._most, lambda _key, kept, _now: kept.until, timer=self._timer, getsizeof=lambda kept: kept.size
+        )
 
-    def load_session(self, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None:
-        """What there is; it lives on for `idle` from now."""
-        with self._lock:
-            kept = self._kept.get(session)
-            if kept is None:
-                return None
-            if not kept.stored.moved:
-                self._keep(session, kept.stored, kept.begun, idle, absolute)
-            return kept.stored if session in self._kept else None
+    @_at_once
+    def load(self, session: str, lifetime: Lifetime, deadline: float) -> StoredSession | None:
+        """What there is; it lives on for the idle time from now."""
+        kept = self._kept.get(session)
+        if kept is None:
+            return None
+        if not kept.stored.moved:
+            self._keep(session, kept.stored, kept.begun, lifetime)
+        return kept.stored if session in self._kept else None
 
-    async def aload_session(self, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None:
-        """`load_session` for event loops."""
-        return self.load_session(session, idle, absolute, deadline)
+    @_at_once
+    def begin(self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float) -> bool:
+        """Begin a session. False: it would be over at once."""
+        return self._put(session, changes.upon(StoredSession({}, "")), token, self._timer(), lifetime)
 
-    def save_session(
-        self,
-        session: str,
-        changes: SessionChanges,
-        token: str,
-        idle: float,
-        absolute: float,
-        deadline: float,
-        *,
-        begins: bool = False,
-    ) -> bool:
-        """Change a session that there is, or begin one. False: it is gone."""
-        with self._lock:
-            kept = _Kept(StoredSession({}, ""), self._timer(), 0.0) if begins else self._kept.get(session)
-            if kept is None or kept.stored.moved:
-                return False
-            return self._put(session, changes.upon(kept.stored), token, kept.begun, idle, absolute)
+    @_at_once
+    def save(self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float) -> bool:
+        """Change a session that there is. False: it is gone."""
+        kept = self._kept.get(session)
+        if kept is None or kept.stored.moved:
+            return False
+        return self._put(session, changes.upon(kept.stored), token, kept.begun, lifetime)
 
-    async def asave_session(
-        self,
-        session: str,
-        changes: SessionChanges,
-        token: str,
-        idle: float,
-        absolute: float,
-        deadline: float,
-        *,
-        begins: bool = False,
-    ) -> bool:
-        """`save_session` for event loops."""
-        return self.save_session(session, changes, token, idle, absolute, deadline, begins=begins)
-
-    def rotate_session(
+    @_at_once
+    def rotate(
         self,
         session: str,
         fresh: str,
         rotation: Rotation,
         token: str,
-        idle: float,
-        absolute: float,
+        lifetime: Lifetime,
         grace: float,
         deadline: float,
     ) -> bool:
         """Let it go on under another id, and say so under the old one for `grace` seconds. False: it is over."""
-        with self._lock:
-            kept = self._kept.get(session)
-            whole = rotation.becomes(None if kept is None else kept.stored)
-            if kept is None:
-                return bool(whole) and self._put(fresh, whole, token, self._timer(), idle, absolute)
-            moved = StoredSession({}, "", moved=True)
-            self._kept[session] = _Kept(moved, kept.begun, self._timer() + grace)
-            return self._put(fresh, whole, token, kept.begun, idle, absolute)
+        kept = self._kept.get(session)
+        whole = rotation.becomes(None if kept is None else kept.stored)
+        if kept is None:
+            return bool(whole) and self._put(fresh, whole, token, self._timer(), lifetime)
+        moved = StoredSession({}, "", moved=True)
+        self._kept[session] = _Kept(moved, kept.begun, self._timer() + grace, moved.size)
+        return self._put(fresh, whole, token, kept.begun, lifetime)
 
-    async def arotate_session(
-        self,
-        session: str,
-        fresh: str,
-        rotation: Rotation,
-        token: str,
-        idle: float,
-        absolute: float,
-        grace: float,
-        deadline: float,
-    ) -> bool:
-        """`rotate_session` for event loops."""
-        return self.rotate_session(session, fresh, rotation, token, idle, absolute, grace, deadline)
-
-    def drop_session(self, session: str, deadline: float) -> None:
+    @_at_once
+    def drop(self, session: str, deadline: float) -> None:
         """End it."""
-        with self._lock:
-            self._kept.pop(session, None)
+        self._kept.pop(session, None)
 
-    async def adrop_session(self, session: str, deadline: float) -> None:
-        """`drop_session` for event loops."""
-        self.drop_session(session, deadline)
-
-    def revoke_sessions(self, tag: str, deadline: float) -> int:
+    @_at_once
+    def revoke(self, tag: str, deadline: float) -> int:
         """End every session with this tag; how many there were."""
-        with self._lock:
-            found = [session for session, kept in self._kept.items() if tag in kept.stored.tags]
-            for session in found:
-                del self._kept[session]
-            return len(found)
+        found = [session for session, kept in self._kept.items() if tag in kept.stored.tags]
+        for session in found:
+            del self._kept[session]
+        return len(found)
 
-    async def arevoke_sessions(self, tag: str, deadline: float) -> int:
-        """`revoke_sessions` for event loops."""
-        return self.revoke_sessions(tag, deadline)
+    def reset_after_fork(self) -> None:
+        """In the child of a fork: it goes on with its copy, unless another thread of the parent was changing that."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._begin()
 
-    def _put(self, session: str, whole: SessionChanges, token: str, begun: float, idle: float, absolute: float) -> bool:
-        self._keep(session, StoredSession(whole.written, token, whole.tags), begun, idle, absolute)
+    def _put(self, session: str, whole: SessionChanges, token: str, begun: float, lifetime: Lifetime) -> bool:
+        self._keep(session, StoredSession(whole.written, token, whole.tags), begun, lifetime)
         return session in self._kept
 
-    def _keep(self, session: str, stored: StoredSession, begun: float, idle: float, absolute: float) -> None:
-        until = min(self._timer() + idle, begun + absolute)
+    def _keep(self, session: str, stored: StoredSession, begun: float, lifetime: Lifetime) -> None:
+        until = min(self._timer() + lifetime.idle, begun + lifetime.absolute)
+        if stored.size > self._most:
+            raise TierTooLarge(f"a session of about {stored.size} bytes, where all together may have {self._most}")
         # An item that has ended already is not taken by the store, and what was there would stay.
         self._kept.pop(session, None)
-        self._kept[session] = _Kept(stored, begun, until)
+        self._kept[session] = _Kept(stored, begun, until, stored.size)

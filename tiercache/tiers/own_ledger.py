@@ -38,6 +38,9 @@ class Silence:
 class OwnLedger:
     """Nothing here waits, or goes over a wire."""
 
+    sessions = None
+    """They would end with the process, where others that share its values know nothing of them."""
+
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._lock = threading.Lock()

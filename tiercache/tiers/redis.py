@@ -25,7 +25,7 @@ from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pipelines import rounds
 from tiercache.tiers.redis_queue import QueueCommands
 from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, LedgerScripts
-from tiercache.tiers.redis_sessions import SessionCommands
+from tiercache.tiers.redis_sessions import RedisSessions
 from tiercache.tiers.redis_topology import Ask
 from tiercache.tiers.redis_urls import parse_url
 from tiercache.tiers.redis_wire import Wire
@@ -50,7 +50,7 @@ def _check_number(setting: str, value: object, kinds: type | tuple[type, ...], a
         raise ConfigError(setting, value, accepted)
 
 
-class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
+class RedisTier(LeaseCommands, QueueCommands):
     """Redis or Valkey by URL: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://` (see
     `redis_urls`). Connects when first used.
 
@@ -108,6 +108,16 @@ class RedisTier(LeaseCommands, QueueCommands, SessionCommands):
         self._wire = Wire(self._target, self._credentials, self._pool_size)
         self._lock = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+
+    @property
+    def queue(self) -> QueueCommands:
+        """Where writes wait for the database."""
+        return self
+
+    @property
+    def sessions(self) -> RedisSessions:
+        """Those of users."""
+        return RedisSessions(self)
 
     # Values. `key` is what the caller calls the entry; the namespace is put before it.
 

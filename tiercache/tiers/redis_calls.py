@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import NoScriptError
 
@@ -13,6 +13,16 @@ from tiercache.errors import TierRejected
 T = TypeVar("T")
 Command = tuple[bytes | str | int, ...]
 Commands = Generator[Command, Any, T]
+
+
+class Driver(Protocol):
+    """A tier, as those see it who have it run flows of commands where `key` lies."""
+
+    namespace: str
+
+    def _drive(self, deadline: float, flow: Commands[T], key: str | None = None) -> T: ...
+
+    async def _adrive(self, deadline: float, flow: Commands[T], key: str | None = None) -> T: ...
 
 
 def run(script: str, keys: Sequence[str], *args: bytes | str | int) -> Commands[Any]:

@@ -9,15 +9,12 @@ Word goes over the bus, and only where somebody waits.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from tiercache.core.records import Wake
-from tiercache.tiers.redis_calls import Command, Commands, run
-
-T = TypeVar("T")
+from tiercache.tiers.redis_calls import Commands, Driver, run
 
 _ACQUIRE = """
 local held = redis.call('GET', KEYS[1])
@@ -42,16 +39,12 @@ return held == ARGV[1] and 1 or 2
 WAITED_FOR = 2
 
 
-class _Tier(Protocol):
+class _Tier(Driver, Protocol):
     """What `LeaseCommands` asks of the tier that it belongs to."""
 
     bus: str
 
     def _lease_key(self, name: str) -> str: ...
-
-    def _drive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
-
-    async def _adrive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
 
 
 class LeaseCommands:

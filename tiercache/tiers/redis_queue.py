@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tiercache.core.write_queue import (
     Added,
@@ -19,19 +19,10 @@ from tiercache.core.write_queue import (
     Write,
 )
 from tiercache.tiers import redis_queue_scripts as scripts
-from tiercache.tiers.redis_calls import Command, Commands
+from tiercache.tiers.redis_calls import Commands
+from tiercache.tiers.redis_calls import Driver as _Tier
 
 T = TypeVar("T")
-
-
-class _Tier(Protocol):
-    """What `QueueCommands` asks of the tier that it belongs to."""
-
-    namespace: str
-
-    def _drive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
-
-    async def _adrive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
 
 
 class QueueCommands:

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from tiercache.core.user_sessions import Rotation, SessionChanges, StoredSession
-from tiercache.tiers.redis_calls import Command, Commands, run
+from tiercache.core.user_sessions import Lifetime, Rotation, SessionChanges, StoredSession
+from tiercache.tiers.redis_calls import Commands, Driver, run
 
 T = TypeVar("T")
-Steps = Generator[tuple[str, Commands[Any]], Any, T]
-"""Several flows of commands in turn, each with its key: in a Cluster they go to different servers."""
-
 TURNS = 5
 """Times that a session which others change meanwhile is looked at anew while it is moved; then it is moved as it is."""
 KILLED = 60.0
 """Seconds for which nobody can begin what was revoked: longer than any command is under way."""
+_NOW, _BEFORE = "now", ""
+"""When a session was begun, as `_SAVE` is told of one that begins, and of one that there has to be."""
 
 _LOAD = """
 local born = redis.call('HGET', KEYS[1], '@b')
@@ -41,8 +40,8 @@ if redis.call('HEXISTS', KEYS[1], '@m') == 0 then
 end
 return redis.call('HGETALL', KEYS[1])
 """
-# ARGV: 1 idle, 2 absolute, 3 token, 4 added tags, 5 when it was begun or '' for an update, 6 how many are removed,
-# those, and pairs of what is written. What goes on under another id keeps its age.
+# ARGV: 1 idle, 2 absolute, 3 token, 4 added tags, 5 when it was begun, 'now', or '' for an update, 6 how many are
+# removed, those, and pairs of what is written. What goes on under another id keeps its age.
 _SAVE = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -101,186 +100,125 @@ return 1
 """
 
 
-class _Tier(Protocol):
-    """What `SessionCommands` asks of the tier that it belongs to."""
+class Step(NamedTuple):
+    """Commands for the server that has a key: an effect of the engine's flows. In a Cluster each goes to its own."""
 
-    namespace: str
+    tier: Driver
+    key: str
+    commands: Commands[Any]
+    deadline: float
 
-    def _drive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
+    def run(self) -> Any:
+        return self.tier._drive(self.deadline, self.commands, self.key)
 
-    async def _adrive(self, deadline: float, flow: Generator[Command, Any, T], key: str | None = None) -> T: ...
+    async def arun(self) -> Any:
+        return await self.tier._adrive(self.deadline, self.commands, self.key)
 
 
-class SessionCommands:
-    """The sessions of a tier, by id. `idle` and `absolute` are seconds, `deadline` a moment on `time.monotonic()`."""
+Steps = Generator[Step, Any, T]
 
-    def load_session(self: _Tier, session: str, idle: float, absolute: float, deadline: float) -> StoredSession | None:
-        """What there is; it lives on for `idle` from now."""
-        key = _key(self.namespace, session)
-        return self._drive(deadline, _load(key, idle, absolute), key)
 
-    async def aload_session(
-        self: _Tier, session: str, idle: float, absolute: float, deadline: float
-    ) -> StoredSession | None:
-        """`load_session` for the running event loop."""
-        key = _key(self.namespace, session)
-        return await self._adrive(deadline, _load(key, idle, absolute), key)
+class RedisSessions:
+    """The sessions of a tier, by id, as flows. `deadline` is a moment on `time.monotonic()`."""
 
-    def save_session(
-        self: _Tier,
-        session: str,
-        changes: SessionChanges,
-        token: str,
-        idle: float,
-        absolute: float,
-        deadline: float,
-        *,
-        begins: bool = False,
-    ) -> bool:
-        """Change a session that there is, or begin one. False: it is gone."""
-        begun = "now" if begins else ""
-        return _walk(self, deadline, _saving(self.namespace, session, changes, token, idle, absolute, begun))
+    def __init__(self, tier: Driver) -> None:
+        self._tier = tier
+        self._namespace = tier.namespace
 
-    async def asave_session(
-        self: _Tier,
-        session: str,
-        changes: SessionChanges,
-        token: str,
-        idle: float,
-        absolute: float,
-        deadline: float,
-        *,
-        begins: bool = False,
-    ) -> bool:
-        """`save_session` for the running event loop."""
-        begun = "now" if begins else ""
-        return await _awalk(self, deadline, _saving(self.namespace, session, changes, token, idle, absolute, begun))
+    def load(self, session: str, lifetime: Lifetime, deadline: float) -> Steps[StoredSession | None]:
+        """What there is; it lives on for the idle time from now."""
+        key = self._key(session)
+        found: StoredSession | None = yield self._step(key, _load(key, lifetime), deadline)
+        return found
 
-    def rotate_session(
-        self: _Tier,
-        session: str,
-        fresh: str,
-        rotation: Rotation,
-        token: str,
-        idle: float,
-        absolute: float,
-        grace: float,
-        deadline: float,
-    ) -> bool:
-        """Let it go on under another id, and say so under the old one for `grace` seconds. False: it is over."""
-        flow = _rotating(self.namespace, session, fresh, rotation, token, idle, absolute, grace)
-        return _walk(self, deadline, flow)
+    def begin(
+        self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float
+    ) -> Steps[bool]:
+        """Begin a session. False: it has been revoked already."""
+        return self._write(session, changes, token, lifetime, _NOW, deadline)
 
-    async def arotate_session(
-        self: _Tier,
+    def save(
+        self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float
+    ) -> Steps[bool]:
+        """Change a session that there is. False: it is gone."""
+        return self._write(session, changes, token, lifetime, _BEFORE, deadline)
+
+    def _write(
+        self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, begun: str, deadline: float
+    ) -> Steps[bool]:
+        # Before the session: a revocation finds all that there may be.
+        for tag in changes.tags:
+            index = self._index(tag)
+            yield self._step(index, run(_INDEX, (index,), digest(session), _ms(lifetime.absolute)), deadline)
+        key = self._key(session)
+        saved: bool = yield self._step(key, _save(key, changes, token, lifetime, begun), deadline)
+        return saved
+
+    def rotate(
+        self,
         session: str,
         fresh: str,
         rotation: Rotation,
         token: str,
-        idle: float,
-        absolute: float,
+        lifetime: Lifetime,
         grace: float,
         deadline: float,
-    ) -> bool:
-        """`rotate_session` for the running event loop."""
-        flow = _rotating(self.namespace, session, fresh, rotation, token, idle, absolute, grace)
-        return await _awalk(self, deadline, flow)
+    ) -> Steps[bool]:
+        """Let it go on under another id, and say so under the old one for `grace` seconds. False: it is over.
 
-    def drop_session(self: _Tier, session: str, deadline: float) -> None:
+        Copy it, then leave the old one if it is still as it was copied: a Redis that dies in between leaves the session
+        where its client looks for it, what others save meanwhile is taken along, and what is revoked meanwhile is found
+        under one of the two ids.
+        """
+        old, new = self._key(session), self._key(fresh)
+        for turn in range(TURNS):
+            found = yield from self.load(session, lifetime, deadline)
+            whole = rotation.becomes(found)
+            if found is None and not whole:
+                return False
+            begun = _NOW if found is None else found.begun
+            saved = yield from self._write(fresh, whole, token, lifetime, begun, deadline)
+            if not saved or found is None or found.moved:
+                return saved
+            as_of = found.token if turn + 1 < TURNS else ""
+            left: bytes = yield self._step(old, run(_LEAVE, (old,), as_of, _ms(grace)), deadline)
+            if left == b"moved":
+                return True
+            if left == b"gone":
+                yield self._step(new, _drop(new), deadline)
+        return False
+
+    def drop(self, session: str, deadline: float) -> Steps[None]:
         """End it."""
-        key = _key(self.namespace, session)
-        self._drive(deadline, _drop(key), key)
+        key = self._key(session)
+        yield self._step(key, _drop(key), deadline)
 
-    async def adrop_session(self: _Tier, session: str, deadline: float) -> None:
-        """`drop_session` for the running event loop."""
-        key = _key(self.namespace, session)
-        await self._adrive(deadline, _drop(key), key)
-
-    def revoke_sessions(self: _Tier, tag: str, deadline: float) -> int:
+    def revoke(self, tag: str, deadline: float) -> Steps[int]:
         """End every session with this tag; how many there may have been."""
-        return _walk(self, deadline, _revoking(self.namespace, tag))
-
-    async def arevoke_sessions(self: _Tier, tag: str, deadline: float) -> int:
-        """`revoke_sessions` for the running event loop."""
-        return await _awalk(self, deadline, _revoking(self.namespace, tag))
-
-
-def _walk(tier: _Tier, deadline: float, flow: Steps[T]) -> T:
-    try:
-        key, commands = next(flow)
+        index, ended = self._index(tag), 0
+        # Until there are none: a session that is moved meanwhile has been noted under its other id.
         while True:
-            key, commands = flow.send(tier._drive(deadline, commands, key))
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+            members: list[str] = yield self._step(index, _members(index), deadline)
+            if not members:
+                return ended
+            for member in members:
+                key = self._place(member)
+                yield self._step(key, run(_KILL, (key,), _ms(KILLED)), deadline)
+                # After it: whoever breaks off here finds the rest once more.
+                yield self._step(index, _remove(index, member), deadline)
+            ended += len(members)
 
+    def _step(self, key: str, commands: Commands[Any], deadline: float) -> Step:
+        return Step(self._tier, key, commands, deadline)
 
-async def _awalk(tier: _Tier, deadline: float, flow: Steps[T]) -> T:
-    try:
-        key, commands = next(flow)
-        while True:
-            key, commands = flow.send(await tier._adrive(deadline, commands, key))
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+    def _key(self, session: str) -> str:
+        return self._place(digest(session))
 
+    def _place(self, of: str) -> str:
+        return f"tc:{{{self._namespace}:session:{of}}}"
 
-def _saving(
-    namespace: str, session: str, changes: SessionChanges, token: str, idle: float, absolute: float, begun: str
-) -> Steps[bool]:
-    # Before the session: a revocation finds all that there may be.
-    for tag in changes.tags:
-        index = _index(namespace, tag)
-        yield index, run(_INDEX, (index,), digest(session), _ms(absolute))
-    key = _key(namespace, session)
-    saved: bool = yield key, _save(key, changes, token, idle, absolute, begun)
-    return saved
-
-
-def _rotating(
-    namespace: str,
-    session: str,
-    fresh: str,
-    rotation: Rotation,
-    token: str,
-    idle: float,
-    absolute: float,
-    grace: float,
-) -> Steps[bool]:
-    """Copy it, then leave the old one if it is still as it was copied: a Redis that dies in between leaves the session
-    where its client looks for it, what others save meanwhile is taken along, and what is revoked meanwhile is found
-    under one of the two ids."""
-    old, new = _key(namespace, session), _key(namespace, fresh)
-    for turn in range(TURNS):
-        found: StoredSession | None = yield old, _load(old, idle, absolute)
-        whole = rotation.becomes(found)
-        if found is None and not whole:
-            return False
-        begun = "now" if found is None else found.begun
-        saved: bool = yield from _saving(namespace, fresh, whole, token, idle, absolute, begun)
-        if not saved or found is None or found.moved:
-            return saved
-        left: bytes = yield old, run(_LEAVE, (old,), found.token if turn + 1 < TURNS else "", _ms(grace))
-        if left == b"moved":
-            return True
-        if left == b"gone":
-            yield new, _drop(new)
-    return False
-
-
-def _revoking(namespace: str, tag: str) -> Steps[int]:
-    index, ended = _index(namespace, tag), 0
-    # Until there are none: a session that is moved meanwhile has been noted under its other id.
-    while True:
-        members: list[str] = yield index, _members(index)
-        if not members:
-            return ended
-        for member in members:
-            key = _place(namespace, member)
-            yield key, run(_KILL, (key,), _ms(KILLED))
-            # After it: whoever breaks off here finds the rest once more.
-            yield index, _remove(index, member)
-        ended += len(members)
+    def _index(self, tag: str) -> str:
+        return f"tc:{{{self._namespace}:tagged:{digest(tag)}}}"
 
 
 def digest(text: str) -> str:
@@ -288,24 +226,12 @@ def digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
-def _key(namespace: str, session: str) -> str:
-    return _place(namespace, digest(session))
-
-
-def _place(namespace: str, of: str) -> str:
-    return f"tc:{{{namespace}:session:{of}}}"
-
-
-def _index(namespace: str, tag: str) -> str:
-    return f"tc:{{{namespace}:tagged:{digest(tag)}}}"
-
-
 def _ms(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _load(key: str, idle: float, absolute: float) -> Commands[StoredSession | None]:
-    reply = yield from run(_LOAD, (key,), _ms(idle), _ms(absolute))
+def _load(key: str, lifetime: Lifetime) -> Commands[StoredSession | None]:
+    reply = yield from run(_LOAD, (key,), *map(_ms, lifetime))
     rows = dict(zip(reply[::2], reply[1::2], strict=True))
     if not rows:
         return None
@@ -320,14 +246,14 @@ def _load(key: str, idle: float, absolute: float) -> Commands[StoredSession | No
     )
 
 
-def _save(key: str, changes: SessionChanges, token: str, idle: float, absolute: float, begun: str) -> Commands[bool]:
+def _save(key: str, changes: SessionChanges, token: str, lifetime: Lifetime, begun: str) -> Commands[bool]:
     removed = [":" + name for name in changes.removed]
     written: list[str | bytes] = []
     for name, data in changes.written.items():
         written += [":" + name, data]
     tags = "\n".join(changes.tags)
     reply = yield from run(
-        _SAVE, (key,), _ms(idle), _ms(absolute), token, tags, begun, len(removed), *removed, *written
+        _SAVE, (key,), *map(_ms, lifetime), token, tags, begun, len(removed), *removed, *written
     )
     return bool(reply)
 
