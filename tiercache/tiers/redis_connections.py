@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import redis.asyncio.connection as aio
 import redis.connection as sio
+from hiredis import pack_command
 from redis.exceptions import ReadOnlyError
 
 from tiercache.tiers.redis_credentials import Login
@@ -208,7 +209,8 @@ class AsyncConnection(aio.AbstractConnection):
 
     async def exchange(self, command: tuple[Any, ...]) -> Any:
         """Send a command, connecting if need be, and read its reply."""
-        await self.send_packed_command(self.pack_command(*command), check_health=False)
+        # Packed in C: redis-py itself does so for threads, but not for event loops.
+        await self.send_packed_command([pack_command(command)], check_health=False)
         return await self.read_response()
 
     def drop(self) -> None:
