@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", type=_names, help=f"parts, by commas, of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=75, help="times that every case is measured (%(default)s)")
     parser.add_argument("--batch-ms", type=float, default=0.5, help="length of one measurement (%(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="of a second, for each subject under wrk (%(default)s)")
+    parser.add_argument("--turns", type=int, default=9, help="of a second, for each subject under wrk (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="in small amounts, to see that everything runs")
     parser.add_argument("--no-redis", action="store_true", help="leave out the hits in L2, and invalidation")
     parser.add_argument("--out", type=Path, default=EXPLANATION, help="where performance.md and its pictures are")

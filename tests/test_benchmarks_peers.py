@@ -48,7 +48,7 @@ from tools.debian_packages import find
 ROOT = Path(benchmarks.__file__).resolve().parents[1]
 HERE = ("bare", "a dict", "functools", "tiercache", "Starlette,", "Flask,", "FastAPI,", "Django,")
 """What the development dependencies suffice for."""
-BARE, OURS, PLAIN, PEER = ASGI[0], ASGI[1], ASGI[2], ASGI[6]
+BARE, OURS, ALIKE, PLAIN, PEER = *ASGI[:4], ASGI[7]
 
 # -- what may be measured -------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ def standings(title: str = "uvicorn") -> Standings:
     lines = [
         Standing(BARE, [100.0, 1000.0, 1000.0], p50=500.0, p99=9000.0, cpu=10.4),
         Standing(OURS, [95.0, 950.0, 95.0], version="0.1", p50=550.0, p99=9500.0, cpu=11.0),
-        Standing(ASGI[-1], [125.0, 1250.0, 125.0]),
+        Standing(ALIKE, [125.0, 1250.0, 125.0]),
         Standing(PEER, [38.0, 380.0, 38.0], version="0.3"),
         Standing(PLAIN, note="does not start"),
     ]
@@ -320,7 +320,7 @@ async def test_an_app_sends_lines_as_long_as_those_of_a_hit() -> None:
         place = Place(MEMORY, closing)
         over_asgi = OURS.app(place)
         await lines_over_asgi(over_asgi)
-        assert await lines_over_asgi(ASGI[-1].app(place)) == await lines_over_asgi(over_asgi)
+        assert await lines_over_asgi(ALIKE.app(place)) == await lines_over_asgi(over_asgi)
         over_wsgi = WSGI[1].app(place)
         lines_over_wsgi(over_wsgi)
-        assert lines_over_wsgi(WSGI[-1].app(place)) == lines_over_wsgi(over_wsgi)
+        assert lines_over_wsgi(WSGI[2].app(place)) == lines_over_wsgi(over_wsgi)

@@ -114,6 +114,7 @@ def _said(error: Exception) -> str:
 ASGI = (
     Subject("bare ASGI app", "asgi", "bare", "bare"),
     Subject("tiercache", "asgi", "tiercache", "tiercache", "tiercache"),
+    Subject("bare ASGI app, the fields of a hit", "asgi", "alike", "alike"),
     Subject("Starlette, plain route", "asgi", "plain", "starlette", "starlette"),
     Subject("Litestar, plain route", "asgi", "plain", "litestar", "litestar"),
     Subject("FastAPI, plain route", "asgi", "plain", "fastapi", "fastapi"),
@@ -125,16 +126,15 @@ ASGI = (
     Subject("fastapi-cache2", "asgi", "peer", "fastapi_cache", "fastapi-cache2"),
     Subject("hishel", "asgi", "peer", "hishel", "hishel", remark="in SQLite, in memory"),
     Subject("Django, cache middleware (ASGI)", "asgi", "peer", "django_cached", "django", listens=True),
-    Subject("bare ASGI app, the fields of a hit", "asgi", "alike", "alike"),
 )
 WSGI = (
     Subject("bare WSGI app", "wsgi", "bare", "bare"),
     Subject("tiercache", "wsgi", "tiercache", "tiercache", "tiercache"),
+    Subject("bare WSGI app, the fields of a hit", "wsgi", "alike", "alike"),
     Subject("Flask, plain route", "wsgi", "plain", "flask", "flask"),
     Subject("Django, plain view", "wsgi", "plain", "django", "django"),
     Subject("Flask-Caching", "wsgi", "peer", "flask_caching", "flask-caching"),
     Subject("Django, cache middleware", "wsgi", "peer", "django_cached", "django"),
-    Subject("bare WSGI app, the fields of a hit", "wsgi", "alike", "alike"),
 )
 SUBJECTS = {subject.slug: subject for subject in (*ASGI, *WSGI)}
 SYNC = (
