@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 
 from tests.servers import RedisServer, free_port
 from tests.test_wsgi import app_with, environ_for
 from tiercache import PurgeUnconfirmed, TierCache
 from tiercache.engine import lifecycle
+from tiercache.errors import TierUnavailable
 
 GUARD = 30.0
 """Seconds: never waited for in full."""
@@ -88,6 +92,38 @@ def test_a_listener_runs_from_the_first_request_to_the_end(
     eventually(lambda: len(listeners()) == before)
     cache.start()
     assert len(listeners()) == before + 1
+
+
+@pytest.mark.parametrize("face", ["thread", "loop"])
+def test_what_the_listener_opens_while_it_is_told_to_stop_is_closed_too(
+    server: RedisServer, make: Callable[..., TierCache], face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make(server.url)
+    tier: Any = cache._engine.shared
+    syncing, closed = threading.Event(), threading.Event()
+    close = tier._wire.close
+
+    def sync(*args: Any, **kwargs: Any) -> Any:
+        syncing.set()
+        assert closed.wait(GUARD)
+        tier.set("a", b"b", 60_000, time.monotonic() + GUARD)
+        raise TierUnavailable("and it says nothing more")
+
+    def closing() -> None:
+        close()
+        closed.set()
+
+    monkeypatch.setattr(tier, "sync", sync)
+    monkeypatch.setattr(tier._wire, "close", closing)
+    cache.start()
+    assert syncing.wait(GUARD)
+    if face == "thread":
+        cache.close()
+    else:
+        asyncio.run(cache.aclose())
+    with redis.Redis.from_url(server.url) as client:
+        assert client.get("tc:life:a") == b"b"
+        eventually(lambda: len(client.client_list()) == 1)
 
 
 def test_without_a_shared_tier_there_is_none() -> None:

@@ -102,6 +102,8 @@ class Lifecycle:
                 thread.join(timeout=2.0)
                 if self._leaves(thread):
                     drive(flows.leave(self._engine, time.monotonic() + FAREWELL))
+                if not self.running:
+                    # What this, or the last sync of the listener, has opened anew.
                     shared.close()
 
     async def astop(self) -> None:
@@ -121,6 +123,7 @@ class Lifecycle:
                         await asyncio.sleep(LOOK_EVERY)
                 if self._leaves(thread):
                     await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
+                if not self.running:
                     await shared.aclose()
 
     def _settle(self) -> None:
