@@ -94,7 +94,8 @@ class Ledger:
         """What is known here without a gap, once `version` says so as well."""
         self._distrusted = -inf
         """No sync that was sent until then gives trust."""
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a purge that was left under way, which is barred.
+        self._lock = threading.RLock()
 
     # Reading
 
@@ -288,10 +289,15 @@ class Ledger:
             raise RuntimeError("the shared tier numbers the purges of this ledger")
         with self._lock:
             view = self._view
-            prev, number = view.seq, view.seq + 1
             named = tuple(members)
             previous = tuple([view.members.get(member, 0) for member in named])
-            message = Message(view.epoch, number, prev, number if everything else view.floor, named, False, previous)
+            while True:
+                prev, number = view.seq, view.seq + 1
+                floor = number if everything else view.floor
+                message = Message(view.epoch, number, prev, floor, named, False, previous)
+                # Another one with this number, by a collection that has run meanwhile, would have this one ignored.
+                if view.seq == prev:
+                    break
             self._heard(message, now)
             if len(view.members) > LOCAL_LIMIT:
                 # A tenth at once, so that the sorting is paid for rarely.
@@ -306,8 +312,9 @@ class Ledger:
         the soft ones), from whatever tier, unless its fill began in this process after this call. Queued until
         `confirmed`.
         """
+        named = tuple(members)
         with self._lock:
-            self._bar(members, everything, now)
+            self._bar(named, everything, now)
 
     def _bar(self, members: Iterable[str], everything: bool, now: float) -> None:
         mark = self.mark = self.mark + 1
@@ -328,8 +335,9 @@ class Ledger:
         """The purges to replay, oldest first; those of the same members merged, at most `BATCH` members each."""
         with self._lock:
             mark = self.mark
-            members = iter([member for member in self._bars if member != _EVERYTHING])
-            items = [Unconfirmed((), True, mark)] if _EVERYTHING in self._bars else []
+            bars = self._bars.copy()
+        members = iter([member for member in bars if member != _EVERYTHING])
+        items = [Unconfirmed((), True, mark)] if _EVERYTHING in bars else []
         while batch := tuple(islice(members, BATCH)):
             items.append(Unconfirmed(batch, False, mark))
         return tuple(items)
@@ -361,7 +369,7 @@ class Ledger:
 
     def after_fork(self) -> None:
         """Make the copy in a forked child usable: a writer of the parent may have been stopped half way."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._incoming = None
         self.version += 1
         if self.shared:

@@ -38,7 +38,8 @@ class Breaker:
         self._late = False
         self.open = False
         """Read without a lock: one bool."""
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a call that was left under way.
+        self._lock = threading.RLock()
         self._calls: deque[bool] = deque(maxlen=CALLS)
         self._bad_probes = 0
         self._probe_sent = inf
@@ -108,5 +109,5 @@ class Breaker:
 
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent may have held the lock, and its probe is not ours."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._probe_sent = inf

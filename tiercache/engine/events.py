@@ -125,7 +125,8 @@ class Complaints:
         self._stats = stats
         self._clock = clock
         self._redact = redact
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end what was left under way, and that may complain.
+        self._lock = threading.RLock()
         self._written: dict[str, tuple[float, int]] = {}
         """By kind: when a line was written, and how many have been left out since."""
 
@@ -158,7 +159,7 @@ class Complaints:
 
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _logger_of(kind: str) -> logging.Logger:

@@ -16,7 +16,8 @@ class Limits:
     """Counts what is under way. Every permission is given back by the one who got it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a fill that was left under way.
+        self._lock = threading.RLock()
         self._over = threading.Condition(self._lock)
         self.behind = 0
         """Fills that run behind answers, or whose clients have gone."""

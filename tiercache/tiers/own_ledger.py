@@ -43,7 +43,8 @@ class OwnLedger:
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end a write that was left under way, and purge.
+        self._lock = threading.RLock()
         self._head = 0
         self._floor = 0
         self._members: dict[str, int] = {}
@@ -140,5 +141,5 @@ class OwnLedger:
 
     def reset_after_fork(self) -> None:
         """A child goes on with its copy: what the parent has purged until now is dead in it too."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._subscriptions = weakref.WeakSet()
