@@ -1,5 +1,5 @@
-"""What was left under way is ended by the collector of garbage, in whatever thread and at whatever allocation that runs:
-also within the locks that its end takes."""
+"""What was left under way is ended by the collector of garbage, in whatever thread and at whatever allocation that
+runs: also within the locks that its end takes."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Ledger:
         """What is known here without a gap, once `version` says so as well."""
         self._distrusted = -inf
         """No sync that was sent until then gives trust."""
-        # Reentrant: a collection that happens to run meanwhile may end a purge that was left under way, which is barred.
+        # Reentrant: a collection that happens to run meanwhile may end a purge that was left under way: a bar.
         self._lock = threading.RLock()
 
     # Reading
