@@ -66,6 +66,7 @@ Every HTTP response carries a `Cache-Status` field (RFC 9211), unless `cache_sta
 | `tiercache; fwd=stale; fwd-status=304; stored; ttl=600; detail=validated` | expired, and the app confirmed it |
 | `tiercache; fwd=stale; fwd-status=500; ttl=-3; detail=stale-if-error` | expired, and served in place of an error |
 | `tiercache; fwd=stale; stored` | expired, and the app made a new one |
+| `tiercache; fwd=vary-miss; stored` | what is stored says nothing of origins, and the app was asked for this one |
 | `tiercache; detail=only-if-cached` | 504: the client wanted an answer from the store only, and there is none |
 | `tiercache; fwd=request; detail=<reason>` | it asks for a part or has a condition, and nothing stored can answer it |
 | `tiercache; fwd=bypass; detail=<reason>` | the store took no part, for the reason given |

@@ -211,9 +211,9 @@ class Scenarios(Basics):
     def test_every_origin_is_told_its_own(self, visitor: Visitor, n: int) -> None:
         allowed = {"https://a.example": "https://a.example", "https://b.example": "https://b.example"}
         for _ in range(3):
-            # The one without a field first: what is stored for it tells nobody that others are allowed.
+            # Those first who are told nothing: what is stored for them tells nobody that others are allowed.
             assert visitor.get(f"/shared/{n}").headers.get("access-control-allow-origin") is None
-            for origin in (*allowed, "https://evil.example"):
+            for origin in ("https://evil.example", *allowed):
                 page = visitor.get(f"/shared/{n}", origin=origin)
                 assert page.headers.get("access-control-allow-origin") == allowed.get(origin)
         assert page.hit

@@ -70,25 +70,3 @@ async def test_hooks_and_middleware_are_heard(cache: TierCache, where: str) -> N
     app = falcon.asgi.App(middleware=[Speaking()] if where == "middleware" else [])
     app.add_route("/p", Hooked() if where == "hook" else Page())
     assert await said(cache, app) == KEPT_OUT
-
-
-async def test_without_the_origin_in_the_key_the_first_one_decides(cache: TierCache) -> None:
-    """Why the guide asks for a rule: Falcon's CORS says nothing of `Vary`."""
-    cache.route("/api/{rest:path}", ttl="10m", headers=["origin"])
-    origins = ["https://a.example", "https://b.example"]
-    app = falcon.App(middleware=falcon.CORSMiddleware(allow_origins=origins))
-
-    class Page:
-        def on_get(self, req: Any, resp: Any) -> None:
-            resp.text = "page"
-
-    for path in ("/p", "/api/p"):
-        app.add_route(path, Page())
-    with httpx.Client(transport=httpx.WSGITransport(cache.wsgi(app)), base_url="http://shop") as http:
-        allowed = {
-            path: [
-                http.get(path, headers={"origin": origin}).headers["access-control-allow-origin"] for origin in origins
-            ]
-            for path in ("/p", "/api/p")
-        }
-    assert allowed == {"/p": [origins[0], origins[0]], "/api/p": origins}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tiercache.core.credentials import IDENTITY, Credentials
 from tiercache.core.keys import picked_cookies
 from tiercache.core.messages import Fields, Request
+from tiercache.core.origins import ORIGIN
 from tiercache.core.policy import Policy
 from tiercache.core.session_mark import FIELD as MARK
 
@@ -119,7 +120,7 @@ class RequestRules:
         self.credentials = credentials
         self.trusted = trusted
         self.watched = frozenset(
-            {b"cookie", b"range", b"if-range", b"upgrade", b"content-length", b"transfer-encoding", MARK}
+            {b"cookie", b"range", b"if-range", b"upgrade", b"content-length", b"transfer-encoding", ORIGIN, MARK}
             | set(CONDITIONS)
             | set(FORWARDING)
             | set(trusted)
@@ -156,7 +157,8 @@ def scrubbed(request: Request, policy: Policy, rules: RequestRules, vary: tuple[
     personal = rules.credentials.headers - policy.header_names
     if any((name == b"cookie" or name in personal) and request.field(name) is not None for name in vary):
         return None
-    names = dict.fromkeys((b"host", *policy.header_list, *vary, *rules.trusted, *FORWARDING))
+    # `Origin` always: it may choose the answer where no `Vary` says so, and names a site, not a user.
+    names = dict.fromkeys((b"host", ORIGIN, *policy.header_list, *vary, *rules.trusted, *FORWARDING))
     fields = [(name, value) for name in names if (value := request.field(name)) is not None]
     if policy.cookie_names:
         values = picked_cookies(request.field(b"cookie") or b"", policy.cookie_names)

@@ -15,6 +15,7 @@ from tiercache.core.fields import OWS, joined, lines, members, sendable, storabl
 from tiercache.core.freshness import Source, StaleWindows, age_value, freshness, initial_age, stale_windows
 from tiercache.core.keys import bucket_of, group_tags, origin
 from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.origins import ORIGIN, open_to_origins
 from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import NEVER_STORED
 
@@ -96,7 +97,8 @@ class Verdict(NamedTuple):
     may_stale: bool = True
     """No directive forbids to use it stale (RFC 9111 §4.2.4)."""
     vary: tuple[bytes, ...] = ()
-    """The nominated request fields, sorted, lower-case."""
+    """The request fields by which it is chosen: what `Vary` nominates, and `Origin` where that chooses it all the same;
+    sorted, lower-case."""
     content_length: int | None = None
     """As announced; None where it was not."""
     fields: Fields = ()
@@ -115,6 +117,7 @@ def may_store(
     refusal: str | None,
     max_body: int,
     targets: tuple[bytes, ...] = (),
+    by_origin: bool = False,
 ) -> Verdict:
     """Whether a shared cache may store the response to a GET (RFC 9111 §3), and how (§4.2).
 
@@ -126,6 +129,7 @@ def may_store(
         refusal: why the view will not have it stored.
         max_body: bytes.
         targets: lower-case names of the targeted fields that we obey (RFC 9213).
+        by_origin: other responses of this URL are known to have been chosen by `Origin`.
     """
     if refusal:
         return Verdict("view", lasting=True)
@@ -156,6 +160,11 @@ def may_store(
     vary = vary_names(fields)
     if b"*" in vary or len(vary) > MAX_VARY:
         return Verdict("vary", lasting=True)
+    # The Fetch standard, "CORS protocol and HTTP caches": what allows one origin varies by `Origin`, said or not.
+    if ORIGIN not in vary and ORIGIN not in policy.header_names:
+        opened = open_to_origins(fields, request.field(ORIGIN))
+        if opened is False or (opened is None and by_origin):
+            vary = tuple(sorted((*vary, ORIGIN)))
     kept = storable(fields, control.withheld)
     drop = policy.drop_names
     # Spaces around a value are not part of it (RFC 9110 §5.5), and some servers refuse to send them.

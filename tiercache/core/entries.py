@@ -79,6 +79,8 @@ class Kept:
     """The request fields that it was selected by, with their values (RFC 9111 §4.1)."""
     may_stale: bool = True
     """Whether it may be used stale (RFC 9111 §4.2.4)."""
+    to_origins: bool | None = True
+    """Whether it answers a request with an `Origin` that its key selects it for; None: it says nothing of origins."""
 
     def __init__(
         self,
@@ -145,7 +147,7 @@ class Kept:
 class Entry(Kept):
     """One stored response in L1. After it was made only `wire` changes, by one assignment, and what `Kept` says."""
 
-    __slots__ = ("body", "edge", "may_stale", "public", "response", "status", "vary", "wire")
+    __slots__ = ("body", "edge", "may_stale", "public", "response", "status", "to_origins", "vary", "wire")
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class Entry(Kept):
         mark: int,
         began: float,
         early: float | str | None = None,
+        to_origins: bool | None = True,
     ) -> None:
         super().__init__(response, offset=offset, isolated_ttl=isolated_ttl, mark=mark, began=began, early=early)
         self.response = response
@@ -167,6 +170,7 @@ class Entry(Kept):
         self.public = response.public
         self.vary = response.vary
         self.may_stale = response.may_stale
+        self.to_origins = to_origins
         self.wire: tuple[int, Any] = (-1, None)
         """(age in seconds, what the face sends at that age): made once a second, not once a hit."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Variants
 from tiercache.core.keys import MAX_SELECTING, Key, variant_key
-from tiercache.core.messages import Request, StoredResponse
+from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.origins import ORIGIN, open_to_origins
 from tiercache.core.policy import Policy
 from tiercache.core.stores import Get
 from tiercache.core.values import Body, Held, StoredValue, body_from
@@ -33,28 +35,58 @@ def admit(
     """
     declared = None if response.declared is None else Policy.from_declared(response.declared)
     policy = engine.policy_for(request.route, declared)
-    lifetime = response.fresh_until - response.created
-    edge = engine.edge(response.fields, policy, lifetime=lifetime, app_decides=response.explicit)
+    names = tuple([name for name, _ in response.vary])
+    by_origin = ORIGIN in names
+    to_origins = True if by_origin or ORIGIN in policy.header_names else open_to_origins(response.fields)
+    sent = edge(
+        engine,
+        response.fields,
+        policy,
+        lifetime=response.fresh_until - response.created,
+        app_decides=response.explicit,
+        # A release that did not count it as varying may have stored it.
+        by_origin=by_origin or to_origins is False,
+    )
     # What this process wrote it reads back as it meant it; others may have learned the shared clock less well.
     offset = engine.server_time.low if mark >= 0 else engine.server_time.high
     entry = Entry(
         response,
-        edge,
+        sent,
         offset=offset,
         isolated_ttl=policy.isolated_ttl,
         mark=mark,
         began=began,
         early=policy.early_refresh,
+        to_origins=to_origins,
     )
+    engine.origins.met(entry)
     key = request.key
-    if response.vary:
-        names = tuple([name for name, _ in response.vary])
+    if names:
         known = learn(engine, key, names)
         key = variant_key(key, known.names, engine.selecting(request, known.names))
         _count(engine, known, key)
     if policy.l1:
         engine.memory.store(key, entry, engine.size_of(key, entry, encoded), entry.keep_until)
     return entry
+
+
+def edge(
+    engine: Engine, fields: Fields, policy: Policy, *, lifetime: float, app_decides: bool, by_origin: bool
+) -> Edge:
+    """What of a shareable response L0 is told. `by_origin`: the `Origin` of the request has chosen it."""
+    keyed = (*policy.header_list, b"cookie") if policy.cookie_names else policy.header_list
+    if by_origin and ORIGIN not in keyed:
+        keyed = (*keyed, ORIGIN)
+    return edge_for(
+        fields,
+        browser_ttl=policy.browser_ttl,
+        cdn_ttl=policy.cdn_ttl,
+        lifetime=lifetime,
+        app_decides=app_decides,
+        lacks_date=b"date" not in dict(fields),
+        keyed=keyed,
+        personal=bool(policy.cookie_names) or not engine.rules.credentials.headers.isdisjoint(keyed),
+    )
 
 
 def admit_value(

@@ -20,11 +20,11 @@ from tiercache.core.cache_control import parse_request
 from tiercache.core.conditional import GENERATED_PREFIX
 from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
-from tiercache.core.edge_headers import Edge, edge_for
 from tiercache.core.entries import Entry, Kept, Variants
 from tiercache.core.keys import Key, canonical, picked_cookies, picked_query, selecting
 from tiercache.core.ledger import Ledger
-from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.messages import Request, StoredResponse
+from tiercache.core.origins import ORIGIN
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import BOUNDED, SESSION, STRONG
 from tiercache.core.redaction import Redactor, passwords_of
@@ -36,7 +36,8 @@ from tiercache.engine.clocks import boot_clock
 from tiercache.engine.events import Complaints, Stats
 from tiercache.engine.flights import Flights, Wakes
 from tiercache.engine.limits import Limits
-from tiercache.engine.memo import Memo
+from tiercache.engine.memo import MEMORABLE, Memo
+from tiercache.engine.origins import Origins
 from tiercache.engine.ports import Clock, LocalStore, PurgeWatcher, SharedStore
 from tiercache.engine.serving import Presenter
 from tiercache.errors import TierError
@@ -47,8 +48,6 @@ DECLARED_FOR = 86_400.0
 """Seconds for which a decorator's word for a URL is remembered: until then its answers are expected to be stored."""
 UNSHAREABLE_FOR = 60.0
 """Seconds for which a URL seen to be unshareable is neither looked up in L2 nor waited for."""
-MEMORABLE = 2_048
-"""Bytes of a key that is remembered so: clients choose how long they are."""
 
 
 class Engine:
@@ -107,6 +106,7 @@ class Engine:
         self.cooling: Memo[Key] = Memo(clock)
         """URLs whose app has just failed where something stale hides it: it is left alone for a while."""
         self.passing: Memo[tuple[Key, str]] = Memo(clock)
+        self.origins = Origins(clock)
         self.ledger = Ledger(
             bound=settings.staleness_bound,
             epoch="~" + secrets.token_hex(8),
@@ -175,8 +175,11 @@ class Engine:
             if not self._isolated(request, entry):
                 return None
             request.isolated = True
-        if request.credential and not entry.public:
-            return None
+        if request.special:
+            if request.credential and not entry.public:
+                return None
+            if ORIGIN in request.special and not self.origins.may_have(entry, request):
+                return None
         if policy.client_directives and not accepts(request.directives, entry, now):
             return None
         found: Entry = entry
@@ -275,12 +278,17 @@ class Engine:
         """Whether an entry that somebody else brought answers this request: the checks of any reader."""
         return self.selectable(entry, request) and self.fresh(entry, request)
 
-    @staticmethod
-    def fresh(entry: Kept, request: Request) -> bool:
+    def fresh(self, entry: Kept, request: Request) -> bool:
         """Whether a selectable entry answers as it is."""
-        return request.now < entry.fresh_until and (
-            request.directives is None or accepts(request.directives, entry, request.now)
+        return (
+            request.now < entry.fresh_until
+            and (request.directives is None or accepts(request.directives, entry, request.now))
+            and self.answers(entry, request)
         )
+
+    def answers(self, entry: Kept, request: Request) -> bool:
+        """Whether an entry, of whatever age, says to the origin that asks what the app would."""
+        return ORIGIN not in request.special or self.origins.may_have(entry, request)
 
     def find(self, request: Request) -> Any | None:
         """What L1 holds for this request and no purge has killed, fresh or not: an entry of the request's kind."""
@@ -303,6 +311,7 @@ class Engine:
             and now < entry.keep_until
             and (trusted or self._isolated(request, entry))
             and (not request.credential or entry.public)
+            and (entry.to_origins is not False or ORIGIN not in request.special)
             and (request.route.policy.consistency == BOUNDED or entry.epoch == self.ledger.stamp().epoch)
             and self.selects(entry, request)
         )
@@ -361,20 +370,6 @@ class Engine:
     def max_body(self, policy: Policy) -> int:
         """Bytes."""
         return self.settings.max_body if policy.max_body is None else policy.max_body
-
-    def edge(self, fields: Fields, policy: Policy, *, lifetime: float, app_decides: bool) -> Edge:
-        """What of a shareable response L0 is told."""
-        keyed = (*policy.header_list, b"cookie") if policy.cookie_names else policy.header_list
-        return edge_for(
-            fields,
-            browser_ttl=policy.browser_ttl,
-            cdn_ttl=policy.cdn_ttl,
-            lifetime=lifetime,
-            app_decides=app_decides,
-            lacks_date=b"date" not in dict(fields),
-            keyed=keyed,
-            personal=bool(policy.cookie_names) or not self.rules.credentials.headers.isdisjoint(keyed),
-        )
 
     def rename(self) -> str:
         """Be another process to the fleet from now on; the name until now."""

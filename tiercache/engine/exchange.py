@@ -24,6 +24,7 @@ from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.fields import NEVER_STORED
 from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.origins import ORIGIN
 from tiercache.engine import admitting, tracing, validating
 from tiercache.engine.effects import Flow
 from tiercache.engine.engine import DECLARED_FOR, Engine
@@ -181,7 +182,14 @@ class Exchange(Passage[Entry]):
         if take.outdated:
             # A CDN can do no better than come again.
             return NO_STORE
-        return engine.edge(fields, take.policy, lifetime=verdict.lifetime, app_decides=verdict.app_decides)
+        return admitting.edge(
+            engine,
+            fields,
+            take.policy,
+            lifetime=verdict.lifetime,
+            app_decides=verdict.app_decides,
+            by_origin=ORIGIN in verdict.vary,
+        )
 
     def _hide(self, stale: Entry, status: str) -> None:
         """Answer stale in place of an error, and whoever waits for this fill likewise."""
@@ -226,6 +234,7 @@ class Exchange(Passage[Entry]):
         assert take is not None
         entry = admitting.admit(engine, request, response, mark=take.fill.mark, began=take.began)
         self._over()
+        engine.origins.answered(entry, request, engine.clock())
         tracing.note(tracing.STORED, self, response)
         engine.unshareable.discard(request.key)
         if take.fill.declared is not None and not request.route.is_rule:
@@ -234,7 +243,9 @@ class Exchange(Passage[Entry]):
         engine.breaker.took(response.cost)
         if take.policy.l2 and engine.shared is not None:
             variants = admitting.variants(engine, request.key) if response.vary else None
-            if variants is None or not variants.full:
+            # The one for requests without any of these fields is one, however many values of them clients invent.
+            plain = all(value is None for _, value in response.vary)
+            if plain or variants is None or not variants.full:
                 self.share = response
         if self.flight is not None:
             self.flight.finish(entry)

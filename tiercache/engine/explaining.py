@@ -83,6 +83,8 @@ class ExplainedEngine(Engine):
             return f"not for a request with a credential ({request.credential})"
         if not self.trusted():
             return "what others have purged is not known: the shared tier cannot be reached, or not yet"
+        if not self.answers(entry, request):
+            return "it says nothing of origins (CORS), and the app may allow this one"
         return "not for this request"
 
 

@@ -9,6 +9,9 @@ from tiercache.engine.ports import Clock
 
 K = TypeVar("K", bound=Hashable)
 
+MEMORABLE = 2_048
+"""Bytes of what clients send and that is remembered so: they choose how long it is."""
+
 
 class Memo(Generic[K]):
     """Keys with an end each. Reading takes no lock; when it is full, the oldest half makes room."""

@@ -124,7 +124,7 @@ def _open_alone(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None]
     elif request.conditional and not exchange.recording:
         exchange.forward, exchange.detail = "request", request.conditional
     elif exchange.stale is not None:
-        exchange.forward = "stale"
+        exchange.forward = _forward(exchange, exchange.stale)
     if exchange.forward in ("bypass", "request"):
         engine.stats.bypassed[exchange.detail] += 1
     return None
@@ -177,6 +177,11 @@ def _open_shared(exchange: Passage[E], deadline: float) -> Flow[Answer[E] | None
     return None
 
 
+def _forward(exchange: Passage[E], entry: E) -> str:
+    """RFC 9211 §2.2: why the app is asked although there is an entry."""
+    return "stale" if exchange.engine.answers(entry, exchange.request) else "vary-miss"
+
+
 def _refreshable(exchange: Passage[E]) -> bool:
     """Whether L1 can answer while one request, of all that come meanwhile, has the entry made anew."""
     engine, request = exchange.engine, exchange.request
@@ -186,11 +191,18 @@ def _refreshable(exchange: Passage[E]) -> bool:
 
 def _until(exchange: Passage[E], stale: E | None, began: float, came: float, patience: float) -> float:
     """When one who waits for another's fill, begun at `began`, gives up: the rule may have less patience."""
-    policy: Policy = exchange.request.route.policy
-    soft, hard = policy.serve_stale_after, policy.fill_timeout
-    if soft is not None and stale is not None and exchange.may_hide(stale):
+    hard, soft = exchange.request.route.policy.fill_timeout, _soft(exchange, stale)
+    if soft is not None:
         return min(patience, began + soft)
     return patience if hard is None else min(patience, came + hard)
+
+
+def _soft(exchange: Passage[E], stale: E | None) -> float | None:
+    """Seconds after which something stale answers in place of an app that is slow."""
+    if stale is None or not exchange.may_hide(stale) or not exchange.engine.answers(stale, exchange.request):
+        return None
+    policy: Policy = exchange.request.route.policy
+    return policy.serve_stale_after
 
 
 def _too_slow(exchange: Passage[E], stale: E | None) -> Answer[E] | None:
@@ -227,7 +239,7 @@ def _lead(exchange: Passage[E], flight: Flight | None, deadline: float, patience
             return _land(exchange, entry, tier)
         if entry is not None:
             exchange.stale = entry
-            exchange.forward = "stale"
+            exchange.forward = _forward(exchange, entry)
             if entry.lifetime <= 0 and flight is not None:
                 # Whatever the app answers, each request has to ask for itself.
                 flight.finish(RELEASED)
@@ -293,9 +305,8 @@ def _ask_behind(exchange: Passage[E]) -> Flow[Answer[E] | None]:
     flight.follow()
     began = time.monotonic()
     exchange.ask_behind(behind)
-    soft = policy.serve_stale_after if stale is not None and exchange.may_hide(stale) else None
     try:
-        for patience in (soft, policy.fill_timeout or LONGEST_FILL):
+        for patience in (_soft(exchange, stale), policy.fill_timeout or LONGEST_FILL):
             if patience is None:
                 continue
             outcome = yield Wait(flight, began + patience)
@@ -346,6 +357,8 @@ def _may_serve_stale(exchange: Passage[E], entry: E) -> bool:
     """RFC 5861 §3, or RFC 9111 §5.2.1.2 where the client asks for it."""
     request = exchange.request
     directives = request.directives
+    if not exchange.engine.answers(entry, request):
+        return False
     if directives is not None and accepts_stale(directives, entry, request.now):
         return True
     return request.now < entry.refresh_until and accepts_refreshing(directives) and exchange.scrub(entry)

@@ -13,6 +13,7 @@ from tiercache.core.admission import origins
 from tiercache.core.conditional import freshen, selected_for_update
 from tiercache.core.keys import bucket_of, canonical, group_tags, url_tag, variant_key
 from tiercache.core.messages import Fields, Request, StoredResponse
+from tiercache.core.origins import ORIGIN
 from tiercache.core.policy import Policy
 from tiercache.engine import admitting
 from tiercache.engine.engine import Engine
@@ -54,6 +55,7 @@ class Recording:
         self.policy = engine.policy_for(self._request.route, fill.declared)
         self.limit = engine.max_body(self.policy)
         now = engine.clock()
+        known = admitting.variants(engine, self._request.key)
         verdict = decisions.may_store(
             self._request,
             status,
@@ -65,6 +67,7 @@ class Recording:
             refusal=fill.refusal,
             max_body=self.limit,
             targets=engine.targets,
+            by_origin=known is not None and ORIGIN in known.names,
         )
         if not verdict.refusal and engine.rules.ambiguous(self._request, self.policy, verdict.vary):
             verdict = decisions.Verdict("ambiguous")

@@ -21,8 +21,7 @@ from tests.frameworks.site import ORIGINS, SECRET, Layout, Shop, say, user_of
 from tiercache import TierCache
 from tiercache.integrations.starlette import TierCacheMiddleware
 
-INSIDE_NEEDS: dict[str, Any] = {"/shared/{id}": {"headers": ["origin"]}}
-"""Older versions do not tell those who send no `Origin` that the answer depends on it."""
+INSIDE_NEEDS: dict[str, Any] = {}
 
 
 class Users(AuthenticationBackend):
