@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -673,3 +675,32 @@ async def test_a_page_in_another_process_goes_with_the_commit(
         ending.remove()
         await here.aclose()
         there.close()
+
+
+def test_it_needs_no_greenlet_where_nothing_is_async() -> None:
+    """SQLAlchemy 2.1 no longer brings greenlet along, and its module for asyncio cannot be imported without."""
+    script = """
+import sys
+sys.modules["greenlet"] = None
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from tiercache import TierCache
+from tiercache.integrations.sqlalchemy import invalidate_on_commit
+
+class Base(DeclarativeBase):
+    pass
+
+class Product(Base):
+    __tablename__ = "product"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+engine = create_engine("sqlite://")
+Base.metadata.create_all(engine)
+cache, sessions = TierCache(), sessionmaker(engine)
+invalidate_on_commit(cache, sessions, {Product: "product:{id}"})
+with sessions.begin() as session:
+    session.add(Product(id=7))
+assert cache.stats()["purges"] == 1
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

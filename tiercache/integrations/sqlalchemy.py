@@ -7,10 +7,10 @@ nothing, and nor does a savepoint that is rolled back. The purge never fails a c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import Connection, event, inspect
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -21,8 +21,6 @@ from sqlalchemy.orm import (
     scoped_session,
 )
 from sqlalchemy.orm import sessionmaker as SessionMaker
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from tiercache.cache import TierCache
 from tiercache.core.policy_settings import Duration
@@ -31,6 +29,8 @@ from tiercache.integrations.row_tags import UNKNOWN, Names, QuietPurger, RowTags
 from tiercache.integrations.sqlalchemy_rows import RowsUnknown, changed_rows, columns_of, values_before, values_now
 
 _WHERE = "invalidate_on_commit"
+_ASYNC = find_spec("greenlet") is not None
+"""Whether there can be async sessions at all. SQLAlchemy 2.1 comes without greenlet, and then refuses the import."""
 
 
 def invalidate_on_commit(
@@ -150,11 +150,15 @@ class OnCommit:
         session.info[self] = _Held()
         if not tags or not due:
             return
-        if in_greenlet():
-            # Within an AsyncSession: the loop goes on while this waits.
-            await_only(self._purger.apurge(tags))
-        else:
-            self._purger.purge(tags)
+        if _ASYNC:
+            from sqlalchemy.util import await_only
+            from sqlalchemy.util.concurrency import in_greenlet
+
+            if in_greenlet():
+                # Within an AsyncSession: the loop goes on while this waits.
+                await_only(self._purger.apurge(tags))
+                return
+        self._purger.purge(tags)
 
     def _hold(self, session: Session, tags: Tags) -> None:
         held = session.info.get(self)
@@ -323,8 +327,10 @@ def _mappers_below(base: type) -> set[Mapper[Any]]:
     return {mapper, *below} if isinstance(mapper, Mapper) else below
 
 
-def _watched(sessions: Any) -> Any:
-    """What SQLAlchemy takes as the target of events of these sessions."""
+def _watched_async(sessions: Any) -> Any:
+    """The same for async sessions and their factories; None for anything else."""
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+
     if isinstance(sessions, AsyncSession):
         return sessions.sync_session
     if isinstance(sessions, async_scoped_session):
@@ -337,6 +343,13 @@ def _watched(sessions: Any) -> Any:
         own = type(made.__name__, (made,), {})
         sessions.configure(sync_session_class=own)
         return own
+    return None
+
+
+def _watched(sessions: Any) -> Any:
+    """What SQLAlchemy takes as the target of events of these sessions."""
+    if _ASYNC and (target := _watched_async(sessions)) is not None:
+        return target
     if isinstance(sessions, Session | SessionMaker | scoped_session) or (
         isinstance(sessions, type) and issubclass(sessions, Session)
     ):
