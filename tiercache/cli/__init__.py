@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from tiercache.cli import check, queue, schema, worker
+from tiercache.cli import check, purge, queue, schema, worker
 from tiercache.cli.exits import FINE, UNREADABLE, Unreadable
 
 
@@ -28,7 +28,7 @@ class Command(Protocol):
         """Do it; the exit code. Raises `Unreadable` for what is nothing to work on."""
 
 
-COMMANDS: Final[tuple[Command, ...]] = (check, schema, worker, queue)
+COMMANDS: Final[tuple[Command, ...]] = (check, schema, purge, worker, queue)
 
 
 def make_parser() -> argparse.ArgumentParser:

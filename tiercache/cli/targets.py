@@ -97,6 +97,18 @@ def cache_in(target: str, folder: str, *, factory: bool) -> TierCache:
     return cache
 
 
+def any_cache(target: str | None, folder: str, *, factory: bool) -> TierCache:
+    """A cache from code, from a file with the environment over it, or from the environment alone.
+
+    Raises:
+        Unreadable: as for `cache_in`.
+        ConfigError: of the file, the environment, or the code itself.
+    """
+    if target is None:
+        return TierCache.from_env()
+    return cache_in(target, folder, factory=factory) if is_code(target) else TierCache.from_toml(target)
+
+
 def _attribute(module: ModuleType, attribute: str, target: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
