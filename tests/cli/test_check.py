@@ -108,7 +108,7 @@ def test_every_value_is_shown_with_where_it_was_written(capsys: pytest.CaptureFi
         "ttl 5m shop.toml: [[routes]] 1",
         "tags product:{id}, all shop.toml: [[routes]] 1 and policy 'pages' in shop.toml",
         "stale_if_error 1h policy 'pages' in shop.toml",
-        "26 others as by default",
+        "27 others as by default",
     ]
     assert "A decorator beside a view is weaker" in text
     assert text.splitlines()[-1] == "0 errors, 0 warnings, 0 notes"

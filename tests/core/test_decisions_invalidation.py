@@ -53,6 +53,14 @@ def test_what_a_successful_unsafe_request_has_changed(lines: list[str], tags: li
     assert invalidated_by(asked, lines_of(*lines)) == [HERE, *map(bucket_of, tags)]
 
 
+def test_a_rule_may_leave_its_own_paths_out() -> None:
+    asked = Asked(method="POST", path="/p/7", invalidates_target=False)
+    assert invalidated_by(asked, lines_of("Location: /p/2", "Content-Location: /p/3")) == []
+    more = Asked(method="POST", path="/p/7", invalidates_target=False, invalidates=["views:{id}"])
+    fields = lines_of("Location: /p/2", 'Cache-Group-Invalidation: "a"')
+    assert invalidated_by(more, fields) == ["g:http://shop.example a", "t:views:7"]
+
+
 def test_its_rule_and_its_app_may_name_more() -> None:
     asked = Asked(method="POST", path="/p/7", invalidates=["product:{id}", "catalog"])
     fields = lines_of('Cache-Group-Invalidation: "a", "b"', 'Cache-Groups: "c"')

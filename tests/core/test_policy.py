@@ -27,6 +27,7 @@ EXPLICIT: dict[str, Any] = {
     "consistency": "strong",
     "max_body": "2MiB",
     "invalidates": ["catalog"],
+    "invalidates_target": False,
     "stale_while_revalidate": "1m",
     "stale_if_error": "1h",
     "early_refresh": 0.8,
@@ -67,6 +68,7 @@ PARSED: dict[str, Any] = {
 }
 EARLY = (
     *("query", "headers", "cookies", "consistency", "invalidates", "client_directives", "normalize"),
+    "invalidates_target",
     *("coalesce", "serve_stale_after", "fill_timeout", "retry_after_error", "max_fills"),
 )
 LATE = [row.name for row in Policy.settings() if row.name not in EARLY]
@@ -180,7 +182,10 @@ def test_an_unknown_setting_is_refused_with_the_closest() -> None:
     assert all(row.name in error.accepted for row in Policy.settings())
 
 
-@pytest.mark.parametrize("name", sorted(set(EXPLICIT) - {"cache", "invalidates", "tiers", "query", "etag"}))
+FINE_UNCACHED = {"cache", "invalidates", "invalidates_target", "tiers", "query", "etag"}
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPLICIT) - FINE_UNCACHED))
 def test_nothing_about_storing_goes_beside_cache_false(name: str) -> None:
     error = refused({"cache": False, name: EXPLICIT[name]})
     assert error.setting == name

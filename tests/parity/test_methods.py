@@ -223,6 +223,16 @@ def test_a_rule_adds_tags_to_what_is_invalidated(pair: Pair) -> None:
         assert not fill.get(url).hit
 
 
+def test_a_beacon_that_changes_nothing_purges_nothing(pair: Pair) -> None:
+    rules = {"/p/{id}": {"ttl": "10m", "tags": ["p:{id}"], "invalidates_target": False}}
+    fill, read = pair(Origin(shop), rules=rules)
+    fill.get("/p/1")
+    assert fill.get("/p/1", method="POST").status == 200
+    assert fill.get("/p/1").hit
+    assert read.get("/p/1").hit
+    assert fill.cache.stats()["purges"] == 0
+
+
 def test_paths_of_an_unsafe_request_are_compared_decoded(world: World) -> None:
     face = world.face(Origin(shop))
     face.get("/p/caf%C3%A9")

@@ -282,10 +282,19 @@ def invalidates(method: str, status: int) -> bool:
 def invalidated_by(request: Request, fields: Fields) -> list[str]:
     """The tags that a successful unsafe request invalidates (RFC 9111 §4.4).
 
-    Its target, `Location` and `Content-Location` where they name the same origin, and what its rule adds. URLs count
-    by bucket of path, whatever their query.
+    Its target, `Location` and `Content-Location` where they name the same origin, unless its rule leaves these out, and
+    what its rule adds. URLs count by bucket of path, whatever their query.
     """
     path: str = request.path
+    route = request.route
+    tags = _targets(request, path, fields) if route.policy.invalidates_target else []
+    tags += group_tags(request.scheme(), request.host(), fields, b"cache-group-invalidation")
+    if route.policy.invalidates:
+        tags += ["t:" + tag for tag in route.invalidates_for(route.params_for(path))]
+    return tags
+
+
+def _targets(request: Request, path: str, fields: Fields) -> list[str]:
     tags = [bucket_of(path)]
     here = origin(request.scheme(), request.host())
     for name in (b"location", b"content-location"):
@@ -297,10 +306,6 @@ def invalidated_by(request: Request, fields: Fields) -> list[str]:
             if origin(url.scheme, url.netloc.encode("latin-1", "replace")) == here:
                 # RFC 9110 §4.2.3: an empty path is the same as `/`.
                 tags.append(bucket_of(unquote(url.path) or "/"))
-    tags += group_tags(request.scheme(), request.host(), fields, b"cache-group-invalidation")
-    route = request.route
-    if route.policy.invalidates:
-        tags += ["t:" + tag for tag in route.invalidates_for(route.params_for(path))]
     return tags
 
 

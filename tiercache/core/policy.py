@@ -37,7 +37,7 @@ _DERIVED = (
     "query_names",
 )
 UNITED = ("tags", "invalidates")
-_FINE_UNCACHED = frozenset({"cache", "invalidates"})
+_FINE_UNCACHED = frozenset({"cache", "invalidates", "invalidates_target"})
 
 
 class Policy(Validated):
@@ -66,6 +66,7 @@ class Policy(Validated):
     consistency: Literal["bounded", "strong", "session"]
     max_body: int | None
     invalidates: tuple[str, ...]
+    invalidates_target: bool
     stale_while_revalidate: float | None
     stale_if_error: float | None
     early_refresh: float | Literal["probabilistic"] | None

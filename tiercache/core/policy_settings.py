@@ -106,6 +106,14 @@ ROWS: Final = (
         "invalidates", TAGS, (), "Tags purged when an unsafe request (POST, PUT, …) to the route succeeds.", early=True
     ),
     Setting(
+        "invalidates_target",
+        FLAG,
+        True,
+        "Whether an unsafe request to the route that succeeds purges its own path, and those in its Location and "
+        "Content-Location (RFC 9111 §4.4); False where it changes nothing that is shown, such as a counted view.",
+        early=True,
+    ),
+    Setting(
         "stale_while_revalidate",
         optional(DURATION),
         None,
@@ -224,6 +232,7 @@ class PolicySettings(TypedDict, total=False):
     consistency: Literal["bounded", "strong", "session"]
     max_body: Size | None
     invalidates: Collection[str]
+    invalidates_target: bool
     stale_while_revalidate: Duration | None
     stale_if_error: Duration | None
     early_refresh: float | Literal["probabilistic"] | None
