@@ -209,6 +209,42 @@ def test_a_purge_that_is_not_confirmed_holds_here_and_is_replayed(
     eventually(lambda: there.get() == b"two")
 
 
+def test_what_is_queued_is_sent_when_the_cache_is_closed(server: RedisServer, make: Callable[..., TierCache]) -> None:
+    """A script that purges while Redis is away for a moment takes nothing along when it ends."""
+    away = make(server.url, staleness_bound="10m")
+    there = Page(other := make(server.url))
+    assert [there.get(), there.get()] == [b"one", b"one"]
+    away.start()
+    eventually(away._engine.trusted)
+    server.pause()
+    with pytest.raises(PurgeUnconfirmed):
+        away.purge(tags="product:1")
+    server.resume()
+    away.close()
+    assert away._engine.ledger.pending() == ()
+    there.body = b"two"
+    eventually(lambda: there.get() == b"two")
+    assert "purges lost at the end" not in other.stats()["swallowed"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_is_lost_at_the_end_is_said(
+    make: Callable[..., TierCache], restarted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer() as server:
+        cache = make(server.url, purge_timeout="500ms" if not restarted else "10s")
+        cache.start()
+        eventually(cache._engine.trusted)
+        server.kill()
+        with pytest.raises(PurgeUnconfirmed):
+            cache.purge(tags=["product:1", "product:2"])
+        if restarted:
+            server.start()  # without its data: another history, in which there is nothing to purge
+        cache.close()
+    assert cache.stats()["swallowed"].get("purges lost at the end", 0) == (0 if restarted else 1)
+    assert ("2 that Redis has not confirmed" in caplog.text) is not restarted
+
+
 def test_a_server_without_its_data_is_another_history(server: RedisServer, make: Callable[..., TierCache]) -> None:
     cache = make(server.url)
     page = Page(cache)

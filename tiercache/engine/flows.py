@@ -294,6 +294,20 @@ def replay(engine: Engine, deadline: float) -> Flow[bool]:
     return missed
 
 
+def replay_at_last(engine: Engine, deadline: float) -> Flow[None]:
+    """Write once more to the ledger what it has not confirmed, before the process ends and takes that along."""
+    if engine.shared is None or not engine.ledger.pending():
+        return
+    # First: a reply of another history than the one known here would confirm nothing.
+    if (yield from sync(engine, deadline)) is not None:
+        yield from replay(engine, deadline)
+    lost = sum(1 if item.everything else len(item.members) for item in engine.ledger.pending())
+    if lost:
+        engine.complaints.swallow(
+            "purges lost at the end", f"{lost} that Redis has not confirmed; other processes never hear of them"
+        )
+
+
 def leave(engine: Engine, deadline: float) -> Flow[None]:
     """Trust nothing any more, and let the fleet know that this process is not to be waited for.
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tiercache.engine import flows
-from tiercache.engine.effects import adrive, drive
+from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.listening import listening
 from tiercache.engine.settling import Settling
@@ -100,6 +100,7 @@ class Lifecycle:
             shared.close()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(timeout=2.0)
+                drive(self._last_replay())
                 if self._leaves(thread):
                     drive(flows.leave(self._engine, time.monotonic() + FAREWELL))
                 if not self.running:
@@ -121,6 +122,7 @@ class Lifecycle:
                 for _ in range(100):
                     if thread.is_alive():
                         await asyncio.sleep(LOOK_EVERY)
+                await adrive(self._last_replay())
                 if self._leaves(thread):
                     await adrive(flows.leave(self._engine, time.monotonic() + FAREWELL))
                 if not self.running:
@@ -136,6 +138,9 @@ class Lifecycle:
             thread, self._thread = self._thread, None
             self._stopping.set()
         return thread
+
+    def _last_replay(self) -> Flow[None]:
+        return flows.replay_at_last(self._engine, time.monotonic() + self._engine.settings.purge_timeout)
 
     def _leaves(self, thread: threading.Thread) -> bool:
         """Whether the fleet may be told that this process is gone: only if its listener is, and no other has begun."""
