@@ -23,6 +23,7 @@ from tiercache.engine import flows, session
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
+from tiercache.engine.fill import not_filling
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.opening import open_exchange
 from tiercache.engine.serving import Answer
@@ -212,6 +213,7 @@ class ASGIMiddleware:
         if engine.sessions:
             send = self._telling(request, send)
         if engine.passes_by(request):
+            not_filling()
             line = self._presenter.bypassing(request.bypass)
             if request.bypass == "method" and is_unsafe(request.method):
                 await self._unsafe(request, line, scope, receive, send)
@@ -238,6 +240,7 @@ class ASGIMiddleware:
             await send_reply(self._presenter.failed(exchange.failure), send)
             await adrive(exchange.close())
         elif not exchange.observing:
+            not_filling()
             line = self._presenter.forwarded(exchange.forward, exchange.detail)
             await self.app(scope, receive, _with_line(send, line))
         elif exchange.flight is None:

@@ -21,6 +21,7 @@ from tiercache.engine import flows, session
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.exchange import Exchange
+from tiercache.engine.fill import not_filling
 from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.opening import open_exchange
 from tiercache.engine.serving import Answer
@@ -186,6 +187,7 @@ class WSGIMiddleware:
         if engine.sessions:
             start_response = self._telling(request, start_response)
         if engine.passes_by(request):
+            not_filling()
             line = self._presenter.bypassing(request.bypass)
             if request.bypass == "method" and is_unsafe(request.method):
                 return self._unsafe(request, line, environ, start_response)
@@ -210,6 +212,7 @@ class WSGIMiddleware:
             return send_reply(self._presenter.failed(exchange.failure), start_response)
         if exchange.observing:
             return Fill(exchange, self.app).run(environ, start_response)
+        not_filling()
         line = self._presenter.forwarded(exchange.forward, exchange.detail)
         return self._pass_by(line, environ, start_response)
 

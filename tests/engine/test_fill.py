@@ -4,14 +4,16 @@ import asyncio
 import contextvars
 import logging
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from math import inf
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.test_wsgi import app_with, serve
-from tiercache import ConfigError, TierCache, no_store, tag, ttl
+from tiercache import ConfigError, TierCache, carry, no_store, tag, ttl
 from tiercache.core.ledger import Ledger
 from tiercache.core.records import Stamp
 from tiercache.core.values import Held, MsgspecCodec, StoredValue, body_of
@@ -260,3 +262,61 @@ def test_another_cache_of_the_namespace_may_know_less() -> None:
     fill = Fill(mine.stamp(), mine.mark, 100.0, ledger=mine)
     fill.follow(followed(theirs, epoch="F"), theirs, 110.0)
     assert (fill.stamp.number, fill.foreign, fill.followed) == (7, False, set())
+
+
+LOST = "said in a thread without its request"
+
+
+async def swallowed(cache: TierCache, view: Callable[[], Awaitable[object]], method: str = "GET") -> dict[str, int]:
+    """What is complained of after one request to an app that awaits `view`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await view()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    transport = httpx.ASGITransport(cache.asgi(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        await http.request(method, "/p")
+    found: dict[str, int] = cache.stats()["swallowed"]
+    return found
+
+
+def in_pool(word: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    return lambda: asyncio.get_running_loop().run_in_executor(None, word)
+
+
+@pytest.mark.parametrize("word", [lambda: tag("a"), no_store, lambda: ttl("5s")], ids=["tag", "no_store", "ttl"])
+async def test_what_is_said_where_the_request_does_not_follow_is_complained_of(
+    word: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = TierCache()
+    cache.route("/p", ttl="10m")
+    assert await swallowed(cache, in_pool(word)) == {LOST: 1}
+    assert "tiercache.carry" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("view", "method"),
+    [
+        (lambda: asyncio.to_thread(tag, "a"), "GET"),
+        (lambda: asyncio.to_thread(tag, "a"), "POST"),
+        (lambda: in_pool(carry(lambda: tag("a")))(), "GET"),
+        (in_pool(lambda: None), "GET"),
+    ],
+    ids=["to_thread", "to_thread of what is not stored", "carried", "silent"],
+)
+async def test_nothing_is_complained_of_where_it_is_heard_or_not_meant_to_be(
+    view: Callable[[], Awaitable[object]], method: str
+) -> None:
+    cache = TierCache()
+    cache.route("/p", ttl="10m")
+    await swallowed(cache, in_pool(lambda: None))  # so that something has been stored in this process
+    assert await swallowed(cache, view, method) == {}
+
+
+async def test_a_switched_off_cache_complains_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiercache.engine.fill._entered", False)
+    cache = TierCache(enabled=False)
+    cache.route("/p", ttl="10m")
+    assert await swallowed(cache, in_pool(lambda: tag("a"))) == {}

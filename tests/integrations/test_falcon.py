@@ -14,6 +14,7 @@ import pytest
 import tiercache
 from tiercache import TierCache
 
+LOST = "said in a thread without its request"
 STORED, KEPT_OUT = "tiercache; fwd=miss; stored", "tiercache; fwd=miss; detail=view"
 
 
@@ -49,6 +50,20 @@ async def test_only_threads_that_take_the_context_along_are_heard(
     app = falcon.asgi.App()
     app.add_route("/p", Page())
     assert await said(cache, app) == outcome
+    # Silence would be worse than not being heard: the page is stored.
+    assert cache.stats()["swallowed"] == ({LOST: 1} if outcome == STORED else {})
+
+
+async def test_what_is_carried_is_heard(cache: TierCache) -> None:
+    class Page:
+        async def on_get(self, req: Any, resp: Any) -> None:
+            await falcon.sync_to_async(tiercache.carry(tiercache.no_store))
+            resp.text = "page"
+
+    app = falcon.asgi.App()
+    app.add_route("/p", Page())
+    assert await said(cache, app) == KEPT_OUT
+    assert cache.stats()["swallowed"] == {}
 
 
 @pytest.mark.parametrize("where", ["hook", "middleware"])

@@ -34,6 +34,7 @@ from tiercache.engine import session
 from tiercache.engine.breaker import Breaker
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.events import Complaints, Stats
+from tiercache.engine.fill import complain_to
 from tiercache.engine.flights import Flights, Wakes
 from tiercache.engine.limits import Limits
 from tiercache.engine.memo import MEMORABLE, Memo
@@ -99,6 +100,7 @@ class Engine:
         secrets_known = (*passwords, *filter(None, [settings.session_secret]))
         self.redact = Redactor(settings.credential_headers, secrets_known)
         self.complaints = Complaints(self.stats, clock, self.redact)
+        complain_to(self.complaints)
         self.flights = Flights()
         self.unshareable: Memo[Key] = Memo(clock)
         self.declared: Memo[Key] = Memo(clock)

@@ -6,18 +6,23 @@ thread pools that copy the context, and what they say is still heard after the r
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from functools import wraps
 from math import inf
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from weakref import ref
 
 from tiercache.core.entries import Kept
 from tiercache.core.ledger import Ledger
 from tiercache.core.policy import Policy, parse_duration
 from tiercache.core.records import Stamp
 from tiercache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tiercache.engine.events import Complaints
 
 
 class Fill:
@@ -115,7 +120,24 @@ class Fill:
         self.ttl = other.ttl if self.ttl is None else self.ttl
 
 
+class _Nowhere:
+    """What is current in a context that no request has ever been in."""
+
+
+_NOWHERE: Final = _Nowhere()
+_POOLS: Final = ("asyncio_", "ThreadPoolExecutor-")
+"""How the threads of `run_in_executor` and of thread pools are named, into which no context comes by itself."""
+
 _current: ContextVar[Fill | None] = ContextVar("tiercache_fill", default=None)
+_entered = False
+"""Whether anything has ever been stored in this process, as none is where caching is switched off."""
+_complaints: ref[Complaints] | None = None
+
+
+def complain_to(complaints: Complaints) -> None:
+    """Whom to tell of what nobody hears; not kept alive by that."""
+    global _complaints
+    _complaints = ref(complaints)
 
 
 def current_fill() -> Fill | None:
@@ -125,7 +147,32 @@ def current_fill() -> Fill | None:
 
 def enter(fill: Fill | None) -> Any:
     """Make `fill` the current one; the token goes to `leave`."""
+    global _entered
+    _entered = _entered or fill is not None
     return _current.set(fill)
+
+
+def not_filling() -> None:
+    """The request of this context is not stored: what its app says of it is rightly heard by nobody."""
+    if _current.get(_NOWHERE) is _NOWHERE:
+        _current.set(None)
+
+
+def _told(word: str) -> Fill | None:
+    """The fill that the running code belongs to, for `tag` and its like. Where it has been lost on the way, that is
+    complained of: a response would be stored without its tags.
+    """
+    fill = _current.get(_NOWHERE)
+    if not isinstance(fill, _Nowhere):
+        return fill
+    complaints = None if _complaints is None else _complaints()
+    if _entered and complaints is not None and threading.current_thread().name.startswith(_POOLS):
+        complaints.swallow(
+            "said in a thread without its request",
+            f"{word}() in the thread of a pool, into which the request does not follow: nobody heard it. "
+            "Give the pool tiercache.carry(function), or use asyncio.to_thread",
+        )
+    return None
 
 
 def leave(token: Any) -> None:
@@ -148,14 +195,14 @@ def tag(*tags: str) -> None:
     for name in tags:
         if not name or not isinstance(name, str):
             raise ConfigError("tag", name, "non-empty strings, such as 'product:7'")
-    fill = _current.get()
+    fill = _told("tag")
     if fill is not None:
         fill.tags.update(tags)
 
 
 def no_store(reason: str = "no_store()") -> None:
     """Keep the response being made out of every tier. `reason` shows in the debug log; L0 is told `no-store` too."""
-    fill = _current.get()
+    fill = _told("no_store")
     if fill is not None:
         fill.refusal = reason or "no_store()"
 
@@ -170,7 +217,7 @@ def ttl(duration: Any) -> None:
         ConfigError: not a duration.
     """
     seconds = parse_duration("ttl()", duration)
-    fill = _current.get()
+    fill = _told("ttl")
     if fill is not None:
         fill.ttl = seconds
 

@@ -57,6 +57,11 @@ TROUBLES: Final = MappingProxyType(
             "Redis has not confirmed a purge, which holds in this process and is repeated; `confirmed` tells when it "
             "is through",
         ),
+        "purges lost at the end": Trouble(
+            LEDGER,
+            "the process ended, or the cache was closed, before Redis had confirmed purges, and a last attempt failed: "
+            "purge again, with `tiercache purge` say",
+        ),
         "purges stay in this process": Trouble(
             LEDGER,
             "Memcached is used without a ledger: purges reach L1 and L2 for the process that makes them, and no other "
@@ -134,6 +139,12 @@ TROUBLES: Final = MappingProxyType(
         ),
         "app failed behind its answer": Trouble(
             HTTP, "the app raised after its answer had been replaced by a stored one: mend the app"
+        ),
+        "said in a thread without its request": Trouble(
+            HTTP,
+            "`tag()`, `no_store()` or `ttl()` was called in a thread of a pool, as by `run_in_executor` or Falcon's "
+            "`sync_to_async`, into which the request does not follow. Nobody heard it: what was made is stored without "
+            "the tag. Give the pool `tiercache.carry(function)`, or use `asyncio.to_thread`",
         ),
         "response not stored": Trouble(HTTP, "an error that was kept from the client: report it"),
         "request not explained": Trouble(HTTP, "an error in what `debug` writes; the request went on: report it"),
