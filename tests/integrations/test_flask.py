@@ -222,6 +222,38 @@ def test_before_init_app_there_is_nothing_to_purge() -> None:
         FlaskTierCache().purge(everything=True)
 
 
+def test_events_before_and_after_init_app() -> None:
+    extension = FlaskTierCache()
+    extension.route("/p/{id}", ttl="10m", tags=["product:{id}"])
+    extension.on("product.updated", tags=["product:{id}"])
+    app = application()
+    extension.init_app(app)
+    extension.on("product.moved", tags=["product:{old}"])
+    for event, arguments in (("product.updated", {"id": 1}), ("product.moved", {"old": 1})):
+        assert is_hit(twice(app, "/p/1")[1])
+        assert extension.emit(event, **arguments).members == ("t:product:1",)
+        assert not is_hit(twice(app, "/p/1")[0])
+    with pytest.raises(ConfigError, match="soft"):
+        FlaskTierCache().on("product.updated", prefix="/p/", soft=True)
+    with pytest.raises(ConfigError, match="init_app"):
+        FlaskTierCache().emit("product.updated", id=1)
+
+
+async def test_events_from_async_views_and_of_a_given_cache() -> None:
+    cache = TierCache()
+    extension = FlaskTierCache(application(), cache)
+    extension.on("product.updated", tags=["product:{id}"])
+    assert (await extension.aemit("product.updated", id=1)).members == ("t:product:1",)
+    assert [rule.event for rule in cache.events] == ["product.updated"]
+
+
+def test_what_only_a_cache_has_is_named() -> None:
+    with pytest.raises(AttributeError, match=r"FlaskTierCache\(app, cache\) and cache.memoize"):
+        FlaskTierCache().memoize  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"^FlaskTierCache has no 'memoise'$"):
+        FlaskTierCache().memoise  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_bad_rules_are_refused_where_they_stand() -> None:
     extension = FlaskTierCache()
     with pytest.raises(ConfigError, match="tll"):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Never, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Unpack, cast
 from weakref import WeakSet
 
 from tiercache.cache import TierCache, View
 from tiercache.config import CacheSettings
+from tiercache.core.event_rules import EventRule, EventSettings
 from tiercache.core.policy import Policy
 from tiercache.core.policy_settings import PolicySettings
 from tiercache.core.routes import Route, RouteTable
 from tiercache.core.validation import redacted
 from tiercache.engine.declare import declares_from
+from tiercache.engine.emitting import checked
 from tiercache.engine.purging import PurgeReceipt, PurgeSettings
 from tiercache.errors import ConfigError
 from tiercache.integrations.keys import read_keys
@@ -33,6 +35,7 @@ class AppExtension:
         # Weak: a test run makes many apps, and each cache is held by its own app.
         self._caches: WeakSet[TierCache] = WeakSet() if cache is None else WeakSet([cache])
         self._rules = RouteTable()
+        self._events: list[tuple[str, EventSettings]] = []
         if app is not None:
             self.init_app(app)
 
@@ -53,6 +56,8 @@ class AppExtension:
             cache = TierCache(settings.pop("url", None), **cast("CacheSettings", settings))
             for route in self._rules:
                 cache.routes.add(route)
+            for event, what in self._events:
+                cache.on(event, **what)
         elif settings:
             key = PREFIX + next(iter(settings)).upper()
             raise ConfigError(
@@ -127,6 +132,34 @@ class AppExtension:
         """`purge` for async views."""
         return await self.cache.apurge(**what)
 
+    def on(self, event: str, /, **settings: Unpack[EventSettings]) -> None:
+        """Say what an event of the application purges, in every app: `TierCache.on`. May be used before `init_app`.
+
+        Raises:
+            ConfigError: a setting that cannot work, or nothing to purge.
+        """
+        if self._given is not None:
+            self._given.on(event, **settings)
+            return
+        checked(self._rules, EventRule.of(event, cast("dict[str, Any]", settings)))
+        self._events.append((event, settings))
+        for cache in self._caches:
+            cache.on(event, **settings)
+
+    def emit(self, event: str, /, **arguments: object) -> PurgeReceipt:
+        """Purge what `on` says of an event, after the commit: `TierCache.emit`.
+
+        Raises:
+            PurgeUnconfirmed, PurgeError: as for `purge`.
+            ConfigError: an event that has not been declared, an argument that is missing or no value, or no app says
+                in which cache.
+        """
+        return self.cache.emit(event, **arguments)
+
+    async def aemit(self, event: str, /, **arguments: object) -> PurgeReceipt:
+        """`emit` for async views."""
+        return await self.cache.aemit(event, **arguments)
+
     # -- the framework ---------------------------------------------------------------------------------------------
 
     def _wrap(self, app: Any, cache: TierCache) -> None:
@@ -135,6 +168,18 @@ class AppExtension:
     def _current(self) -> Any | None:
         """The app at work here, if any."""
         raise NotImplementedError
+
+    if not TYPE_CHECKING:  # a type checker should go on refusing these names
+
+        def __getattr__(self, name: str) -> Never:
+            # Stores belong to one cache, and begin with it: an extension may have none yet, or several.
+            hint = ""
+            if hasattr(TierCache, name):
+                hint = (
+                    f"; it is one of TierCache: cache = TierCache(...), {self._name}(app, cache) and cache.{name}, or "
+                    "app.extensions['tiercache'] once there is an app"
+                )
+            raise AttributeError(f"{self._name} has no {name!r}{hint}", name=name, obj=self)
 
 
 def _from_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
