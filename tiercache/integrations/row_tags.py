@@ -97,6 +97,11 @@ class QuietPurger:
             unknown = tuple(unknown)
         self._unknown: PurgeSettings = {"everything": True} if unknown is None else {"tags": unknown}
         purge_for(cache.routes, {**self._settings, **self._unknown}, where)
+        self._instead = (
+            f"everything was purged, pages and values of all kinds; name what is enough, {where}(..., unknown=[tags])"
+            if unknown is None
+            else f"purged in their place: {unknown if isinstance(unknown, str) else ', '.join(unknown)}"
+        )
 
     def purge(self, tags: Tags) -> None:
         """Purge these. Never raises; at worst it waits for `purge_timeout`."""
@@ -122,7 +127,7 @@ class QuietPurger:
         named: set[str] = {tag for tag in tags if tag is not None}
         purges = [purge_for(self._cache.routes, {**self._settings, "tags": sorted(named)})] if named else []
         if UNKNOWN in tags:
-            self.swallow("change of unknown rows", "purged what stands for them")
+            self.swallow("change of unknown rows", self._instead)
             purges.append(purge_for(self._cache.routes, {**self._settings, **self._unknown}))
         return purges
 
