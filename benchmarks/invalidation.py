@@ -12,7 +12,6 @@ from benchmarks.invalidation_costs import caps, memory, syncs, trips
 from benchmarks.invalidation_fleet import attach, delivery, floods
 from benchmarks.invalidation_reads import rechecks
 from tests.servers import RedisServer
-from tiercache.tiers.redis_scripts import LEDGER_LIMIT
 
 
 class Amounts(NamedTuple):
@@ -23,7 +22,7 @@ class Amounts(NamedTuple):
     syncs: int = 300
     tags: int = 100_000
     """Whose memory is taken."""
-    ledger: int = LEDGER_LIMIT
+    ledger: int = 200_000
     """Tags of a full ledger."""
     processes: int = 4
     purges: int = 500

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tiercache.core.keys import canonical
 from tiercache.core.policy import Policy
+from tiercache.core.records import folds_into
 from tiercache.core.stores import SETTINGS, StoreRule, plain_key, text_of
 from tiercache.core.values import MsgspecCodec
 from tiercache.errors import ConfigError
@@ -109,6 +110,15 @@ def test_tags_are_made_of_the_key_or_by_a_function_of_key_and_value() -> None:
 def test_a_function_that_gives_no_tags_says_so(made: list[Any]) -> None:
     with pytest.raises(ConfigError, match="tags"):
         rule(tags=lambda key: made).tags_for(7, None)
+
+
+def test_a_key_is_told_from_a_store_by_its_tag() -> None:
+    for name in ("products", "a:b", "a\n", "x:" + "0" * 31, "x:" + "A" * 32):
+        one = rule(name)
+        assert folds_into("h:" + one.tag_of(one.key_for(7))) == "h:" + one.own_tag
+        assert folds_into("h:" + one.own_tag) is None
+    with pytest.raises(ConfigError, match="32 hexadecimal digits"):
+        rule("x:" + "0a" * 16)
 
 
 def test_a_change_purges_its_key_and_what_the_rule_names() -> None:

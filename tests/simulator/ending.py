@@ -8,6 +8,7 @@ from tests.simulator.oracle import spec_alive
 from tests.simulator.process import Process
 from tests.simulator.site import LAST_PAGE, covered_by_ban
 from tests.simulator.world import Dice, Leftover, Link
+from tiercache.core.records import folds_into
 from tiercache.core.values import Held
 
 
@@ -70,7 +71,13 @@ def _mirrors(fleet: Fleet) -> None:
             raise Leftover(f"{process.name} has not come back to trust")
         view = ledger._view
         members = {member: number for member, number in view.members.items() if number > view.floor}
-        if (known.epoch, known.seen, view.floor, members) != (mine.epoch, mine.head, mine.floor, mine.members):
+        # What has been folded there since it was told, it has as it was.
+        stores = {store: mine.members.get(store, 0) for member in mine.every if (store := folds_into(member))}
+        members, theirs = [
+            {one: at for one, at in each.items() if one not in stores and at > stores.get(folds_into(one) or "", 0)}
+            for each in (members, mine.members)
+        ]
+        if (known.epoch, known.seen, view.floor, members) != (mine.epoch, mine.head, mine.floor, theirs):
             raise Leftover(
                 f"{process.name} knows {known.epoch} up to {known.seen}, floor {view.floor}, {members}; the ledger is "
                 f"{mine.epoch} up to {mine.head}, floor {mine.floor}, {mine.members}"
@@ -86,7 +93,9 @@ def _kept(fleet: Fleet) -> None:
             alive = process.engine.ledger.alive(entry)
             if entry.epoch != mine.epoch and fleet.keep_lost:
                 continue
-            if alive != spec_alive(entry, mine.epoch, mine.floor, mine.members, covered_by_ban):
+            spec = [spec_alive(entry, mine.epoch, mine.floor, of, covered_by_ban) for of in (mine.members, mine.every)]
+            # Alive by one and dead by the other: what was folded kills more than it did.
+            if alive not in spec:
                 what = "a value" if isinstance(entry, Held) else fleet.oracle.of(entry)
                 raise Leftover(f"{process.name} takes {what} for {'alive' if alive else 'dead'}: {entry.tags}")
             fleet.world.seen["kept" if alive else "dead"] += 1

@@ -42,6 +42,7 @@ class Shape(NamedTuple):
     tail: float
     bus_loss: float
     keep_lost: bool
+    keys: int
 
 
 class Fleet:
@@ -62,7 +63,7 @@ class Fleet:
         self.world = world = World(tracing=tracing)
         self.start = world.now
         self.oracle = Oracle(world)
-        self.redis = redis_type(lambda: world.now, world.name, limit=shape.limit, page=shape.page)
+        self.redis = redis_type(lambda: world.now, world.name, limit=shape.limit, keys=shape.keys, page=shape.page)
         self.redis.publish = self.publish
         self.server = 0
         """Rises when another server process answers: connections to the one before are reset."""

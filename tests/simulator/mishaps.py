@@ -154,6 +154,18 @@ def writers(script: _Script) -> None:
         script.actions.append(Action(script.at + 0.6 + 0.15 * number, "read value", number, luck))
 
 
+def many_keys(script: _Script) -> None:
+    """A process hears nothing while others write more keys than the ledger keeps."""
+    lucks = [script.dice.under(1 << 40) for _ in range(6)]
+    for luck in lucks:
+        script.actions.append(Action(script.at, "read value", script.one, luck))
+    script.add(0.3, script.dice.pick(("deafen", "deafen", "cut")), script.one)
+    for number, luck in enumerate(lucks):
+        script.actions.append(Action(script.at + 0.4 + 0.02 * number, "write value", script.other, luck))
+    for number, luck in enumerate(lucks * 3):
+        script.actions.append(Action(script.at + 0.9 + 0.1 * number, "read value", script.one, luck))
+
+
 MISHAPS: tuple[Mishap, ...] = (
     lost_history,
     new_epoch,

@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulator import faults
 from tests.simulator.ending import settle
 from tests.simulator.fleet import Action, Fleet, Shape
-from tests.simulator.mishaps import Mishap, mishap
+from tests.simulator.mishaps import Mishap, many_keys, mishap
 from tests.simulator.redis_model import ModelRedis
 from tests.simulator.site import routes, settings
 from tests.simulator.world import Dice
@@ -62,6 +62,7 @@ def shape_of(seed: int, processes: int | None = None) -> Shape:
         tail=dice.pick((0.0, 0.0, 0.02, 0.1)),
         bus_loss=dice.pick((0.0, 0.0, 0.1, 0.5, 1.0)),
         keep_lost=dice.roll() < 0.2,
+        keys=dice.pick((1, 1, 50)),
     )
 
 
@@ -93,6 +94,9 @@ def plan_of(seed: int, focus: Mishap | None = None) -> list[Action]:
             actions += [Action(moment, "look", 0, 0) for moment in moments if dice.roll() < 0.5]
     for _ in range(dice.pick((0, 1, 1, 2)) if seed % 3 else 0):
         actions += mishap(dice, dice.roll() * (LENGTH - 1.0))
+    if seed % 8 == 4 and focus is None:
+        # With luck of its own, so that the other histories are what they would be without.
+        actions += mishap(Dice(seed, 104), 0.2 * LENGTH, many_keys)
     if focus is not None:
         actions += mishap(dice, dice.roll() * (LENGTH - 1.0), focus)
     actions.sort()

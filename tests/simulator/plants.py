@@ -172,6 +172,8 @@ PLANTS = {
             Line(Engine, "find", "and self.selectable(found, request)", ""),
         )
     ),
+    "keys that are folded leave nothing behind": Plant(redis={"forgets_keys": True}, focus=mishaps.many_keys),
+    "a writer is not told of a key that was folded": Plant(redis={"hides_folded": True}, focus=mishaps.writers),
     "a row tells of what has only been paged": _one(
         Ledger,
         "sync_request",
@@ -189,6 +191,7 @@ SLOW = frozenset(
         "bars are lifted by a reply of another epoch",
         "a write does not look at the floor",
         "a row tells of what has only been paged",
+        "a writer is not told of a key that was folded",
     }
 )
 """Those that take more than a few seconds to be noticed even so: left to `make simulate ARGS=--plants`."""

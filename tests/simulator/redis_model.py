@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, folds_into, last_of
 
 ROW_KEPT = 600.0
 """Seconds that the row of a process which no longer syncs is kept."""
@@ -17,7 +17,7 @@ ROW_KEPT = 600.0
 class _Ledger:
     """The sorted set."""
 
-    __slots__ = ("epoch", "floor", "head", "members", "owner")
+    __slots__ = ("epoch", "every", "floor", "head", "members", "owner")
 
     def __init__(self, epoch: str, owner: str) -> None:
         self.epoch = epoch
@@ -25,10 +25,13 @@ class _Ledger:
         self.head = 0
         self.floor = 0
         self.members: dict[str, int] = {}
+        self.every: dict[str, int] = {}
+        """The same if nothing were ever folded."""
 
     def copy(self) -> _Ledger:
         other = _Ledger(self.epoch, self.owner)
-        other.head, other.floor, other.members = self.head, self.floor, dict(self.members)
+        other.head, other.floor = self.head, self.floor
+        other.members, other.every = dict(self.members), dict(self.every)
         return other
 
 
@@ -66,15 +69,27 @@ class ModelRedis:
     compares_number = True
     cuts_numbers = False
     """A page may end inside a number."""
+    forgets_keys = False
+    """What is folded leaves nothing behind."""
+    hides_folded = False
+    """Who purges a key that was folded is told that nobody has before."""
     merges_kinds = False
     """A soft purge of a tag takes the place of the hard one."""
 
     def __init__(
-        self, now: Callable[[], float], names: Callable[[str], str], *, limit: int, page: int, batch: int = BATCH
+        self,
+        now: Callable[[], float],
+        names: Callable[[str], str],
+        *,
+        limit: int,
+        keys: int,
+        page: int,
+        batch: int = BATCH,
     ) -> None:
         self.now = now
         self.names = names
         self.limit = limit
+        self.keys = keys
         self.page = page
         self.batch = batch
         self.run_id = names("run")
@@ -84,6 +99,7 @@ class ModelRedis:
         self.publish: Callable[[Message], None] = lambda message: None
         self.begun = 0
         self.trimmed = 0
+        self.folded = 0
         self._last_epoch = ""
 
     # The scripts
@@ -119,20 +135,30 @@ class ModelRedis:
         prev = mine.head
         number = mine.head = prev + 1
         known = mine.members
-        previous = tuple([known.get(member, 0) for member in members])
+        previous = tuple([known.get(one, 0) if self.hides_folded else last_of(known, one) for one in members])
         if everything:
             members, previous = (), ()
             mine.floor = number
             known.clear()
+            mine.every.clear()
         else:
             if self.merges_kinds:
                 for member in members:
                     known.pop({"h:": "s:", "s:": "h:"}.get(member[:2], "") + member[2:], None)
             known.update(dict.fromkeys(members, number))
-            excess = len(known) - self.limit
+            mine.every.update(dict.fromkeys(members, number))
+            keys = sorted([(at, member.encode()) for member, at in known.items() if folds_into(member)])
+            for at, key in keys[: max(0, len(keys) - self.keys)]:
+                self.folded += 1
+                store = folds_into(key.decode()) or ""
+                del known[key.decode()]
+                if not self.forgets_keys:
+                    known[store] = max(at, known.get(store, 0))
+            others = sorted([at for member, at in known.items() if not folds_into(member)])
+            excess = len(others) - self.limit
             if excess > 0:
                 self.trimmed += 1
-                mine.floor = sorted(known.values())[excess - 1]
+                mine.floor = others[excess - 1]
                 mine.members = {member: at for member, at in known.items() if at > mine.floor}
         message = Message(mine.epoch, number, prev, mine.floor, members, ack)
         self.publish(message)
@@ -154,22 +180,25 @@ class ModelRedis:
         start = mine.floor
         if request.epoch == mine.epoch and request.seen > start:
             start = request.seen
-        found = sorted([(number, member) for member, number in mine.members.items() if number > start])
-        last, complete = mine.head, True
-        if len(found) > self.page:
-            cut = found[self.page][0]
-            if self.cuts_numbers:
-                found = found[: self.page]
-                last = found[-1][0]
-            elif found[0][0] == cut:
-                found = [pair for pair in found if pair[0] == cut]
-                last = cut
-            else:
-                last = cut - 1
-            complete = last >= mine.head and not self.cuts_numbers
-        records = tuple([(member, number) for number, member in found if number <= last])
+        new = sorted([(number, member) for member, number in mine.members.items() if number > start])
+        tags, as_far = self._page_of([pair for pair in new if not folds_into(pair[1])], mine.head)
+        keys, no_further = self._page_of([pair for pair in new if folds_into(pair[1])], mine.head)
+        last = min(as_far, no_further)
+        complete = last >= mine.head and not (self.cuts_numbers and len(new) > len(tags) + len(keys))
+        records = tuple([(member, number) for number, member in [*tags, *keys] if number <= last])
         told = tuple(rows.rows.values()) if fleet else None
         return SyncPage(mine.epoch, mine.head, mine.floor, now, records, last, complete, told, rows.since)
+
+    def _page_of(self, found: list[tuple[int, str]], head: int) -> tuple[list[tuple[int, str]], int]:
+        """The first of these, and the number up to which they are all there."""
+        if len(found) <= self.page:
+            return found, head
+        cut = found[self.page][0]
+        if self.cuts_numbers:
+            return found[: self.page], found[self.page - 1][0]
+        if found[0][0] == cut:
+            return [pair for pair in found if pair[0] == cut], cut
+        return found[: self.page], cut - 1
 
     def leave(self, process_id: str) -> None:
         if self.rows is not None:
@@ -212,4 +241,3 @@ class ModelRedis:
             and old.epoch == seen.epoch == mine.epoch
             and old.head < seen.number
         )
-

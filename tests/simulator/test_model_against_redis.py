@@ -19,7 +19,8 @@ from tiercache.tiers.redis import RedisTier
 pytestmark = pytest.mark.every_server
 
 LEDGER, ROWS = "tc:{shop}:ledger", "tc:{shop}:members"
-TAGS = ("h:t:a", "h:t:b", "s:t:a", "s:t:b", "s:*", "b:p:/shop/", "b:g:/*/x", "h:p:/é", "h:u:1")
+TAGS = ("h:t:a", "h:t:b", "s:t:a", "s:t:b", "s:*", "b:p:/shop/", "b:g:/*/x", "h:p:/é", "h:u:1", "h:v:a", "h:v:a:b\n")
+KEYS = tuple([f"h:v:{store}:{number:032x}" for store in ("a", "a:b\n") for number in (1, 2, 3, 10)])
 SCRIPTS = 25
 LENGTH = 60
 
@@ -27,12 +28,12 @@ LENGTH = 60
 class Pair:
     """A real ledger and its model, asked the same. Epochs have random names: each is compared by when it was begun."""
 
-    def __init__(self, server: RedisServer, limit: int, page: int) -> None:
+    def __init__(self, server: RedisServer, limit: int, page: int, keys: int = 50) -> None:
         self.client = redis.Redis.from_url(server.url)
-        self.tier = RedisTier(server.url, "shop", ledger_limit=limit, page=page)
+        self.tier = RedisTier(server.url, "shop", ledger_limit=limit, ledger_keys=keys, page=page)
         self._names: Iterator[str] = iter(())
         self._count = 0
-        self.model = ModelRedis(time.time, self.name, limit=limit, page=page)
+        self.model = ModelRedis(time.time, self.name, limit=limit, keys=keys, page=page)
         self.real_epochs: list[str] = []
         self.model_epochs: list[str] = []
         self.heard: list[Message] = []
@@ -138,7 +139,7 @@ def play(pair: Pair, rng: random.Random, trims: list[int]) -> None:
         epoch = max(0, len(pair.real_epochs) - 1 - rng.choice((0, 0, 0, 0, 1, -5)))
         number = max(0, head + rng.choice((0, 0, 0, -1, -2, -5, 1)))
         if luck < 0.45:
-            members = rng.sample(TAGS, rng.choice((1, 1, 2, 4)))
+            members = rng.sample(rng.choice((TAGS, KEYS, TAGS + KEYS)), rng.choice((1, 1, 2, 4)))
             messages = pair.purge(members, rng.random() < 0.08, epoch, number, rng.random() < 0.3)
             head = messages[-1].number
             trims[0] += bool(messages[-1].floor)
@@ -157,11 +158,13 @@ def play(pair: Pair, rng: random.Random, trims: list[int]) -> None:
 @pytest.mark.timeout(120)
 def test_the_same_scripts_give_the_same_answers(redis_server: RedisServer) -> None:
     trims = [0, 0]
-    epochs = 0
+    epochs = folded = 0
     for seed in range(SCRIPTS):
         rng = random.Random(seed)
         redis_server.ask("FLUSHALL")
-        pair = Pair(redis_server, limit=rng.choice((2, 4, 50)), page=rng.choice((1, 2, 3, 50)))
+        pair = Pair(
+            redis_server, limit=rng.choice((2, 4, 50)), page=rng.choice((1, 2, 3, 50)), keys=rng.choice((1, 3, 50))
+        )
         try:
             play(pair, rng, trims)
         except AssertionError as error:
@@ -169,7 +172,9 @@ def test_the_same_scripts_give_the_same_answers(redis_server: RedisServer) -> No
         finally:
             pair.close()
         epochs += len(pair.real_epochs)
-    # Otherwise it would show nothing of trims, pages and lost history.
+        folded += pair.model.folded
+    # Otherwise it would show nothing of trims, pages, keys and lost history.
+    assert folded > SCRIPTS
     assert min(trims) > SCRIPTS
     assert epochs > 3 * SCRIPTS
 

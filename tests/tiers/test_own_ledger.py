@@ -127,7 +127,7 @@ class TestPurges:
         assert not one.mirror.alive(entry)
 
     def test_more_than_are_kept(self, one: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(own_ledger, "LIMIT", 10)
+        monkeypatch.setattr(own_ledger, "TAGS_KEPT", 10)
         entry = one.fill("t:0")
         for i in range(30):
             one.sync(0.001)
@@ -136,6 +136,27 @@ class TestPurges:
         # The floor says it now.
         assert not one.mirror.alive(entry)
         assert one.mirror.alive(one.fill("t:0"))
+
+    def test_more_keys_than_are_kept(self, one: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(own_ledger, "KEYS_KEPT", 3)
+        monkeypatch.setattr(own_ledger, "TAGS_KEPT", 2)
+        keys = [f"v:s:{i:032x}" for i in range(10)]
+        page, value, unwritten = (
+            one.fill("t:0", "v:other"),
+            one.fill(keys[0], "v:s"),
+            one.fill("v:s:" + "f" * 32, "v:s"),
+        )
+        one.sync(0.001)
+        one.purge(f"{HARD}t:1")
+        for key in keys:
+            one.sync(0.001)
+            one.purge(HARD + key)
+        assert (len(one.own._keys), len(one.own._members), one.own._floor) == (3, 2, 0)
+        late = Ledger(bound=1.0, epoch="~late", shared=True)
+        assert late.synced(late.sync_request(one.at), one.own.sync(late.sync_request(one.at), "me", soon(), 1.0))
+        assert [late.alive(entry) for entry in (page, value, unwritten)] == [True, False, False]
+        assert one.mirror.alive(unwritten), "who has heard of each key has no need of their store"
+        assert late.alive(one.fill(keys[9], "v:s"))
 
 
 class TestTheRest:

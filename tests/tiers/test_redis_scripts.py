@@ -116,14 +116,14 @@ class TestPurge:
         with pytest.raises(ValueError, match="not a ledger member"):
             site.purge(member)
 
-    def test_numbers_stay_exact_up_to_two_to_the_53(self, site: Site) -> None:
+    def test_numbers_stay_exact_up_to_two_to_the_52(self, site: Site) -> None:
         epoch = site.purge("h:t:a").epoch
-        large = 2**53 - 20
-        site.client.zadd(LEDGER, {"q": -10 - large, "h:t:a": large - 1, "h:t:b": large})
-        message = site.purge("h:t:c")
-        assert (message.prev, message.number) == (large, large + 1)
+        large = 2**52 - 20
+        site.client.zadd(LEDGER, {"q": -10 - large, "h:t:a": large - 1, "h:t:b": large, key(1): 2**52 + large})
+        message = site.purge("h:t:c", key(1))
+        assert (message.prev, message.number, message.previous) == (large, large + 1, (0, large))
         page = site.sync(epoch, large - 1)
-        assert page.records == (("h:t:b", large), ("h:t:c", large + 1))
+        assert page.records == (("h:t:b", large), ("h:t:c", large + 1), (key(1), large + 1))
         assert (page.head, page.last) == (large + 1, large + 1)
         everything = site.purge(everything=True)
         assert (everything.number, everything.floor) == (large + 2, large + 2)
@@ -172,6 +172,78 @@ class TestTrim:
         message = site.purge("h:t:a", "h:t:b", "h:t:c", "h:t:d")
         assert (message.number, message.floor) == (1, 1)
         assert site.sync().records == ()
+
+
+class TestKeys:
+    """Of data: as many as an application writes."""
+
+    def test_they_push_nothing_else_out(self, redis_server: RedisServer, open_site: Callable[..., Site]) -> None:
+        site = open_site(redis_server, ledger_limit=3, ledger_keys=4)
+        site.purge("h:t:a")
+        messages = [site.purge(key(i), "h:t:b") for i in range(20)]
+        assert {message.floor for message in messages} == {0}
+        page = site.sync()
+        assert set(page.records) == {
+            ("h:t:a", 1),
+            ("h:t:b", 21),
+            ("h:v:s", 17),
+            *[(key(i), i + 2) for i in range(16, 20)],
+        }
+
+    def test_the_last_number_of_a_key_is_told(self, site: Site) -> None:
+        site.purge(key(1))
+        site.purge(key(2), "h:t:a")
+        again = site.purge(key(2), key(1), "h:t:a", key(3))
+        assert (again.members, again.previous) == ((key(2), key(1), "h:t:a", key(3)), (2, 1, 2, 0))
+
+    def test_of_a_key_that_was_folded_that_of_its_store_is(
+        self, redis_server: RedisServer, open_site: Callable[..., Site]
+    ) -> None:
+        site = open_site(redis_server, ledger_keys=1)
+        for i in range(3):
+            site.purge(key(i))
+        assert site.purge(key(0), key(2), key(0, "other"), "h:t:a").previous == (2, 3, 0, 0)
+
+    def test_a_store_that_was_cleared_later_keeps_its_number(
+        self, redis_server: RedisServer, open_site: Callable[..., Site]
+    ) -> None:
+        site = open_site(redis_server, ledger_keys=1)
+        site.purge(key(1), key(1, "other"))
+        site.purge("h:v:s")
+        site.purge(key(2))
+        assert set(site.sync().records) == {("h:v:s", 2), ("h:v:other", 1), (key(2), 3)}
+
+    def test_more_in_one_purge_than_are_kept(self, redis_server: RedisServer, open_site: Callable[..., Site]) -> None:
+        site = open_site(redis_server, ledger_keys=3)
+        site.purge(*[key(i) for i in range(1_000)])
+        assert set(site.sync().records) == {("h:v:s", 1), *[(key(i), 1) for i in range(997, 1_000)]}
+
+    def test_what_the_floor_overtakes_goes_too(self, redis_server: RedisServer, open_site: Callable[..., Site]) -> None:
+        site = open_site(redis_server, ledger_limit=1)
+        site.purge(key(1))
+        site.purge("h:t:a")
+        site.purge(key(2))
+        assert site.purge("h:t:b").floor == 2
+        assert set(site.rows()) & {key(1), key(2), "h:t:a", "h:t:b"} == {key(2), "h:t:b"}
+        assert site.purge(everything=True).floor == 5
+        assert site.sync().records == ()
+
+    def test_pages_of_both_end_at_the_same_number(
+        self, redis_server: RedisServer, open_site: Callable[..., Site]
+    ) -> None:
+        site = open_site(redis_server, page=2)
+        for i in range(4):
+            site.purge(key(i))
+        for i in range(4):
+            site.purge(f"h:t:{i}", key(10 + i))
+        first = site.sync()
+        assert (first.last, first.complete, set(first.records)) == (2, False, {(key(0), 1), (key(1), 2)})
+        rest = site.sync(first.epoch, 6)
+        assert (rest.complete, rest.last, len(rest.records)) == (True, 8, 4)
+
+
+def key(number: int, store: str = "s") -> str:
+    return f"h:v:{store}:{number:032x}"
 
 
 class TestGuard:

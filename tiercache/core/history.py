@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tiercache.core.bans import Bans
-from tiercache.core.records import BAN, HARD, SOFT, SOFT_EVERYTHING
+from tiercache.core.records import BAN, HARD, KEYS_KEPT, SOFT, SOFT_EVERYTHING, folded
 
 _PRUNE_MIN = 1_024
 
@@ -17,7 +17,19 @@ class History:
     written at its new place before it leaves the old one; a reader looks in that same direction.
     """
 
-    __slots__ = ("bans", "before", "epoch", "floor", "lost_at", "members", "paged", "prune_at", "seq", "softened")
+    __slots__ = (
+        "bans",
+        "before",
+        "epoch",
+        "floor",
+        "lost_at",
+        "members",
+        "merged",
+        "paged",
+        "prune_at",
+        "seq",
+        "softened",
+    )
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -28,6 +40,8 @@ class History:
         a member of such a number that was raised again comes on a later page."""
         self.floor = 0
         self.members: dict[str, int] = {}
+        self.merged = 0
+        """Rises before they do."""
         self.softened: dict[str, float] = {}
         """When this process learned of the last soft purge of a member, on its own clock."""
         self.bans = Bans()
@@ -43,6 +57,7 @@ class History:
             self.floor = floor
         floor = self.floor
         members = self.members
+        self.merged += 1
         for member, number in records:
             # Messages overtake each other: a lower number that comes later must not undo a higher one.
             if number > floor and number > members.get(member, 0):
@@ -58,11 +73,18 @@ class History:
         return changed
 
     def prune(self) -> None:
-        """Forget what the floor has overtaken."""
+        """Forget what the floor has overtaken, and fold the oldest of too many keys."""
         # Only after the floor is up, which kills all that these members killed. Done at doubled sizes only:
         # where every purge trims one record, a pass for each rise of the floor would cost more than the purge.
         floor = self.floor
-        self.members = members = {member: number for member, number in self.members.items() if number > floor}
+        # In a dict of their own: a reader, who looks at one dict from first to last, finds a key or its store in it.
+        while True:
+            merged = self.merged
+            members = folded({member: n for member, n in self.members.items() if n > floor}, KEYS_KEPT)
+            # A collection that has run meanwhile may have purged.
+            if self.merged == merged:
+                break
+        self.members = members
         self.softened = {member: at for member, at in self.softened.items() if member in members}
         self.bans.prune(floor)
         self.prune_at = max(_PRUNE_MIN, 2 * len(members))

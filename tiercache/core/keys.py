@@ -18,11 +18,11 @@ import http_sf
 
 from tiercache.core.fields import joined, members
 from tiercache.core.messages import Fields, Request
+from tiercache.core.records import BUCKETS
 
 Key = tuple[Any, ...]
 """The parts of a key: text, bytes, None, or a nested key."""
 
-BUCKETS = 1 << 18
 MAX_SELECTING = 40
 """Request fields by which the variants of one URL are told apart at most, those of all its responses taken together."""
 _MEMORABLE = 512

@@ -34,20 +34,25 @@ from tiercache.core.records import (
     BAN,
     BATCH,
     HARD,
+    KEYS_KEPT,
     SOFT,
     SOFT_EVERYTHING,
+    TAGS_KEPT,
     Message,
     Stamp,
     Stamped,
     SyncPage,
     SyncRequest,
     Unconfirmed,
+    folded,
+    last_of,
 )
 
-LOCAL_LIMIT = 200_000
+LOCAL_LIMIT = TAGS_KEPT + KEYS_KEPT
 """Members kept of a history that this process numbers itself; past it the oldest go and the floor rises."""
 PENDING_LIMIT = 100_000
-"""Members kept of purges that await the shared tier; past it they become one purge of everything."""
+"""Members kept of purges that await the shared tier; past it keys become their stores, and if that does not do, all of
+them one purge of everything."""
 
 _EVERYTHING = "*"
 
@@ -290,7 +295,7 @@ class Ledger:
         with self._lock:
             view = self._view
             named = tuple(members)
-            previous = tuple([view.members.get(member, 0) for member in named])
+            previous = tuple([last_of(view.members, member) for member in named])
             while True:
                 prev, number = view.seq, view.seq + 1
                 floor = number if everything else view.floor
@@ -299,6 +304,9 @@ class Ledger:
                 if view.seq == prev:
                     break
             self._heard(message, now)
+            if len(view.members) > LOCAL_LIMIT:
+                view.prune()
+                self.version += 1
             if len(view.members) > LOCAL_LIMIT:
                 # A tenth at once, so that the sorting is paid for rarely.
                 cut = sorted(view.members.values())[len(view.members) - LOCAL_LIMIT * 9 // 10 - 1]
@@ -326,6 +334,12 @@ class Ledger:
                     self._bans.add(member[2:], mark)
                 # In place and without removing first: a member barred before must not be free for an instant.
                 self._bars[member] = mark
+            while len(self._bars) > PENDING_LIMIT:
+                stands, bars = self.mark, folded(self._bars.copy(), 0)
+                # In place of the old ones, with all that they barred. A collection may have barred more meanwhile.
+                if self.mark == stands:
+                    self._bars = bars
+                    break
             everything = len(self._bars) > PENDING_LIMIT
         if everything:
             self._bars = {_EVERYTHING: mark}

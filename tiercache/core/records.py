@@ -2,10 +2,17 @@
 
 A *member* is what the ledger keeps a number for: `h:<tag>` the last hard purge of a tag, `s:<tag>` the last soft one
 (two members, since a soft purge must not cover a hard one), `b:p:<prefix>` and `b:g:<glob>` a ban of paths.
+
+A store of data has one for each key that is written, `h:v:<store>:<digest>`, and one for all of it, `h:v:<store>`. What
+has the tag of a key has that of its store too. So the oldest ones of keys may be *folded*: the number goes to the
+member of the store, if that has a lower one, and the member of the key is forgotten. That can kill too much of one
+store, and never too little.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -19,6 +26,40 @@ BAN = "b:"
 """Prefix of the members that ban paths: `b:p:` by their beginning, `b:g:` by a glob."""
 BATCH = 1_000
 """Members that one number may carry."""
+BUCKETS = 1 << 18
+"""Members for the paths that unsafe requests have changed, all of them taken together."""
+TAGS_KEPT = 200_000 + BUCKETS
+"""Members that are kept beside those of keys; past it the oldest go and the floor rises. Buckets leave room for others,
+however many of them are in use."""
+KEYS_KEPT = 100_000
+"""Members of keys that are kept; past it the oldest are folded."""
+_OF_KEY = re.compile(r"(h:v:.+):[0-9a-f]{32}", re.DOTALL)
+
+
+def folds_into(member: str) -> str | None:
+    """The member of the whole store that stands for this one of one of its keys; None for any other."""
+    found = _OF_KEY.fullmatch(member) if member.startswith("h:v:") else None
+    return None if found is None else found[1]
+
+
+def last_of(members: Mapping[str, int], member: str) -> int:
+    """The last number of a member. One of a key that is not there may have been folded: then it is that of its store,
+    or below."""
+    number = members.get(member)
+    return members.get(folds_into(member) or "", 0) if number is None else number
+
+
+def folded(members: Mapping[str, int], most: int) -> dict[str, int]:
+    """These members with their numbers, and where more than `most` of them are of keys, the oldest of those folded: a
+    tenth more than need be, so that it is paid for rarely."""
+    kept = dict(members)
+    of_keys = sorted([(number, member) for member, number in members.items() if folds_into(member) is not None])
+    if len(of_keys) > most:
+        for number, member in of_keys[: len(of_keys) - most * 9 // 10]:
+            del kept[member]
+            store = folds_into(member) or member
+            kept[store] = max(number, kept.get(store, 0))
+    return kept
 
 
 def is_text(value: str) -> bool:

@@ -12,11 +12,21 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 
-from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
+from tiercache.core.records import (
+    BATCH,
+    KEYS_KEPT,
+    TAGS_KEPT,
+    Message,
+    Row,
+    Stamp,
+    SyncPage,
+    SyncRequest,
+    Wake,
+    folds_into,
+    last_of,
+)
 from tiercache.errors import TierUnavailable
 
-LIMIT = 200_000
-"""Members kept; past it the oldest go and the floor rises."""
 EPOCH = "own"
 
 
@@ -48,6 +58,8 @@ class OwnLedger:
         self._head = 0
         self._floor = 0
         self._members: dict[str, int] = {}
+        self._keys: dict[str, int] = {}
+        """Those that can be folded."""
         self._subscriptions: weakref.WeakSet[Silence] = weakref.WeakSet()
 
     def purge(
@@ -63,15 +75,21 @@ class OwnLedger:
     def _number(self, members: tuple[str, ...], *, everything: bool) -> Message:
         prev = self._head
         self._head = number = max(prev + 1, self._now())
-        previous = tuple([self._members.get(member, 0) for member in members])
+        previous = tuple([self._keys.get(member) or last_of(self._members, member) for member in members])
         if everything:
             self._floor = number
             self._members.clear()
+            self._keys.clear()
         # The oldest come first.
         for member in members:
-            self._members.pop(member, None)
-            self._members[member] = number
-        while len(self._members) > LIMIT:
+            known = self._members if folds_into(member) is None else self._keys
+            known.pop(member, None)
+            known[member] = number
+        while len(self._keys) > KEYS_KEPT:
+            oldest = next(iter(self._keys))
+            store = folds_into(oldest) or oldest
+            self._members[store] = max(self._members.get(store, 0), self._keys.pop(oldest))
+        while len(self._members) > TAGS_KEPT:
             oldest = next(iter(self._members))
             self._floor = max(self._floor, self._members.pop(oldest))
         return Message(EPOCH, number, prev, self._floor, members, previous=previous)
@@ -83,7 +101,8 @@ class OwnLedger:
         with self._lock:
             self._head = max(self._head, self._now())
             seen = max(self._floor, request.seen if request.epoch == EPOCH else 0)
-            records = tuple([(member, number) for member, number in self._members.items() if number > seen])
+            known = self._members | self._keys
+            records = tuple([(member, number) for member, number in known.items() if number > seen])
             now = self._wall()
             rows = (Row(process_id, now, EPOCH, self._head, bound),) if fleet else None
             return SyncPage(EPOCH, self._head, self._floor, now, records, self._head, True, rows, since=0.0)

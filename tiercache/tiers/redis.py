@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
-from tiercache.core.records import Message, Stamp, SyncPage, SyncRequest
+from tiercache.core.records import KEYS_KEPT, TAGS_KEPT, Message, Stamp, SyncPage, SyncRequest
 from tiercache.errors import ConfigError, TierError
 from tiercache.tiers.redis_bus import Subscription, publish_command
 from tiercache.tiers.redis_calls import Command
@@ -24,7 +24,7 @@ from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_leases import LeaseCommands
 from tiercache.tiers.redis_pipelines import rounds
 from tiercache.tiers.redis_queue import QueueCommands
-from tiercache.tiers.redis_scripts import LEDGER_LIMIT, PAGE, LedgerScripts
+from tiercache.tiers.redis_scripts import PAGE, LedgerScripts
 from tiercache.tiers.redis_sessions import RedisSessions
 from tiercache.tiers.redis_topology import Ask
 from tiercache.tiers.redis_urls import parse_url
@@ -59,7 +59,8 @@ class RedisTier(LeaseCommands, QueueCommands):
     `pool_size` bounds the connections of all threads together, and of each event loop by itself, over all servers; who
     finds them all busy waits until its deadline. `listen_timeout` (seconds) is the deadline of `listen` where none is
     given, `heartbeat` the seconds of quiet after which a subscription asks for a sign of life. `ledger_limit` is the
-    number of purge records kept, `page` the number of them in one answer to a sync, `setting` what errors call the URL.
+    number of purge records kept, `ledger_keys` of those of keys of data beside them, `page` the number of either in one
+    answer to a sync, `setting` what errors call the URL.
 
     Raises `ConfigError` for a URL, namespace or number that cannot work.
     """
@@ -75,7 +76,8 @@ class RedisTier(LeaseCommands, QueueCommands):
         pool_size: int = 32,
         listen_timeout: float = 2.0,
         heartbeat: float = 5.0,
-        ledger_limit: int = LEDGER_LIMIT,
+        ledger_limit: int = TAGS_KEPT,
+        ledger_keys: int = KEYS_KEPT,
         page: int = PAGE,
         setting: str = "url",
     ) -> None:
@@ -86,7 +88,8 @@ class RedisTier(LeaseCommands, QueueCommands):
             Login(credentials)
         self._credentials = credentials
         _check_namespace(namespace)
-        for setting, value in (("pool_size", pool_size), ("ledger_limit", ledger_limit), ("page", page)):
+        numbers = {"pool_size": pool_size, "ledger_limit": ledger_limit, "ledger_keys": ledger_keys, "page": page}
+        for setting, value in numbers.items():
             _check_number(setting, value, int, "a whole number above 0")
         for setting, seconds in (("listen_timeout", listen_timeout), ("heartbeat", heartbeat)):
             _check_number(setting, seconds, (int, float), "seconds, above 0")
@@ -95,7 +98,7 @@ class RedisTier(LeaseCommands, QueueCommands):
         # No braces: values are to be spread over the slots of a Cluster. A namespace has no colon.
         self._prefix = f"tc:{namespace}:"
         self.namespace = namespace
-        self._scripts = LedgerScripts(namespace, limit=ledger_limit, page=page)
+        self._scripts = LedgerScripts(namespace, limit=ledger_limit, keys=ledger_keys, page=page)
         self.bus = self._scripts.bus
         self._pool_size = pool_size
         self._listen_timeout = listen_timeout

@@ -30,7 +30,7 @@ _HTTP = re.compile(r"""got "[H<]"|: b['"](?:HTTP/|<)""")
 """The parsers tell the first byte (hiredis) or quote the line: of a status line, or of a page without one."""
 _PERMISSIONS = (
     "~tc:* &tc:* +get +set +unlink +eval +evalsha +info +time +publish +subscribe +ping +hset +hget +hgetall +hdel "
-    "+pexpire +zadd +zmscore +zrem +zcard +zrange +zrangebyscore +zremrangebyscore"
+    "+pexpire +zadd +zmscore +zrem +zcard +zcount +zrange +zrangebyscore +zremrangebyscore"
 )
 PERMISSIONS = {
     "server": _PERMISSIONS,

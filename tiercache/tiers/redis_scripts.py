@@ -7,6 +7,7 @@ The whole ledger is one sorted set, so that an eviction or a restart loses it wh
     q           -(10 + head)  last number given out
     f           -(10 + floor) whatever began before this number is dead
     h:<tag>     number        last hard purge of a tag
+    h:v:<store>:<digest>      the same of a key of data, 2**52 higher: by themselves, since there may be any number
     s:<tag>     number        last soft purge of a tag
     b:<rule>    number        last ban of a path
 
@@ -15,10 +16,10 @@ old news. So every script starts with the guard, which begins a new epoch when t
 server process holds it than the one that wrote it (restart from a snapshot, failover), or when the caller has seen
 numbers that the ledger does not know.
 
-Numbers are Lua doubles and exact up to 2**53. They are formatted with `%.0f`, because Lua's own conversion keeps 14
-digits only; for the same reason answers are MessagePack and not `cjson`, which also rounds to 14 digits and cannot
-tell an empty list from an empty map. msgspec reads a page of 2,000 records in a fraction of the time that 4,000
-separate Redis replies take.
+Scores are Lua doubles and exact up to 2**53, so that there are 2**52 numbers. They are formatted with `%.0f`, because
+Lua's own conversion keeps 14 digits only; for the same reason answers are MessagePack and not `cjson`, which also
+rounds to 14 digits and cannot tell an empty list from an empty map. msgspec reads a page of 2,000 records in a fraction
+of the time that 4,000 separate Redis replies take.
 """
 
 from __future__ import annotations
@@ -31,13 +32,22 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from redis.exceptions import NoScriptError
 
-from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
+from tiercache.core.records import (
+    BATCH,
+    KEYS_KEPT,
+    TAGS_KEPT,
+    Message,
+    Row,
+    Stamp,
+    SyncPage,
+    SyncRequest,
+    Wake,
+)
 from tiercache.errors import TierRejected
 from tiercache.tiers.redis_calls import Command
 
 MAX_MEMBERS = BATCH
 """Members that one number may carry: one `ZADD` of them stays far below Lua's limit on arguments."""
-LEDGER_LIMIT = 200_000
 PAGE = 2_000
 _KINDS = frozenset({"h:", "s:", "b:"})
 MEMBER_ROW_KEPT = 600
@@ -67,8 +77,13 @@ if not (epoch and owner and head and floor)
   epoch, owner, head, floor = ARGV[1], run or '?', 0, 0
   redis.call('ZADD', KEYS[1], -1, 'e:' .. epoch, -2, 'i:' .. owner, -10, 'q', -10, 'f')
 end
+local above = 4503599627370496
 """
 
+# The members of keys lie by themselves, so that the oldest of them are found at once, and however many come, none of
+# the others has to go. Folded (see `core.records`) they are nobody's news: who has missed nothing has them still, and
+# who asks for what came after a number finds that of their store; a writer of one is told that number as the last of
+# its key.
 # A purge of everything leaves no record behind it: what it would kill is below the floor already.
 _PURGE = """
 local number = head + 1
@@ -79,22 +94,49 @@ if ARGV[5] == '1' then
   redis.call('ZADD', KEYS[1], -1, 'e:' .. epoch, -2, 'i:' .. owner,
     string.format('%.0f', -10 - number), 'q', string.format('%.0f', -10 - floor), 'f')
 else
-  local score = string.format('%.0f', number)
-  local pairs_ = {}
-  for i = 9, #ARGV do
+  local score, score_of_key = string.format('%.0f', number), string.format('%.0f', above + number)
+  local of_key = '^h:v:.+:' .. string.rep('[0-9a-f]', 32) .. '$'
+  local pairs_, is_key, cleared = {}, {}, {}
+  for i = 10, #ARGV do
     members[#members + 1] = ARGV[i]
-    pairs_[#pairs_ + 1] = score
+    is_key[#members] = string.find(ARGV[i], of_key)
+    pairs_[#pairs_ + 1] = is_key[#members] and score_of_key or score
     pairs_[#pairs_ + 1] = ARGV[i]
   end
+  local function of_store(key)
+    local store = string.sub(key, 1, -34)
+    cleared[store] = cleared[store] or tonumber(redis.call('ZMSCORE', KEYS[1], store)[1] or '0')
+    return cleared[store]
+  end
   for i, before in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(members))) do
-    previous[i] = before and tonumber(before) or 0
+    local at = before and tonumber(before) or is_key[i] and of_store(members[i]) or 0
+    previous[i] = at >= above and at - above or at
   end
   redis.call('ZADD', KEYS[1], string.format('%.0f', -10 - number), 'q', unpack(pairs_))
-  local excess = redis.call('ZCARD', KEYS[1]) - 4 - tonumber(ARGV[6])
+  local size, keys = redis.call('ZCARD', KEYS[1]), redis.call('ZCOUNT', KEYS[1], above, '+inf')
+  local folding = math.min(keys - tonumber(ARGV[9]), 2000)
+  if folding > 0 then
+    local first = size - keys
+    local oldest = redis.call('ZRANGE', KEYS[1], first, first + folding - 1, 'WITHSCORES')
+    local names, stores = {}, {}
+    for i = 1, #oldest, 2 do
+      names[#names + 1] = oldest[i]
+      stores[string.sub(oldest[i], 1, -34)] = tonumber(oldest[i + 1]) - above
+    end
+    redis.call('ZREM', KEYS[1], unpack(names))
+    for store, at in pairs(stores) do
+      if at > tonumber(redis.call('ZMSCORE', KEYS[1], store)[1] or '0') then
+        redis.call('ZADD', KEYS[1], string.format('%.0f', at), store)
+      end
+    end
+    size, keys = redis.call('ZCARD', KEYS[1]), keys - folding
+  end
+  local excess = size - keys - 4 - tonumber(ARGV[6])
   if excess > 0 then
     local cut = redis.call('ZRANGE', KEYS[1], 3 + excess, 3 + excess, 'WITHSCORES')
     floor = tonumber(cut[2])
     redis.call('ZREMRANGEBYSCORE', KEYS[1], 1, cut[2])
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], above, string.format('%.0f', above + floor))
     redis.call('ZADD', KEYS[1], string.format('%.0f', -10 - floor), 'f')
   end
 end
@@ -108,7 +150,7 @@ return cmsgpack.pack({run and true or false, {epoch, number, head, floor, member
 # says in which epoch and when they were begun: whoever has trust has synced within the bound, and so has a row here
 # once they are older than that.
 # The row past the page tells whether the last number of the page is whole; a number is never cut in two, because
-# the reader would ask on from the middle of it.
+# the reader would ask on from the middle of it. Tags and keys have a page each, as far as the shorter of the two goes.
 _SYNC = """
 local now = redis.call('TIME')
 local at = string.format('%s.%06d', now[1], tonumber(now[2]))
@@ -129,28 +171,35 @@ local fleet = ARGV[8] == '1' and redis.call('HGETALL', KEYS[2]) or {}
 local page = tonumber(ARGV[4])
 local from = floor
 if ARGV[2] == epoch and tonumber(ARGV[3]) > floor then from = tonumber(ARGV[3]) end
-local found = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', from), '+inf',
-  'WITHSCORES', 'LIMIT', 0, page + 1)
-local last, complete = head, true
-if #found > 2 * page then
-  local cut = tonumber(found[#found])
-  if tonumber(found[2]) == cut then
-    found = redis.call('ZRANGEBYSCORE', KEYS[1], found[2], found[2], 'WITHSCORES')
-    last = cut
-  else
-    last = cut - 1
+local last = head
+local function rows_of(base, ending)
+  local rows = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', base + from), ending,
+    'WITHSCORES', 'LIMIT', 0, page + 1)
+  if #rows > 2 * page then
+    local cut = rows[#rows]
+    if tonumber(rows[2]) == tonumber(cut) then
+      rows = redis.call('ZRANGEBYSCORE', KEYS[1], cut, cut, 'WITHSCORES')
+      last = math.min(last, tonumber(cut) - base)
+    else
+      last = math.min(last, tonumber(cut) - base - 1)
+    end
   end
-  complete = last >= head
+  return rows
 end
+local tags, keys = rows_of(0, string.format('(%.0f', above)), rows_of(above, '+inf')
 local members, numbers = {}, {}
-for i = 1, #found, 2 do
-  local number = tonumber(found[i + 1])
-  if number > last then break end
-  members[#members + 1] = found[i]
-  numbers[#numbers + 1] = number
+local function take(rows, base)
+  for i = 1, #rows, 2 do
+    local number = tonumber(rows[i + 1]) - base
+    if number > last then break end
+    members[#members + 1] = rows[i]
+    numbers[#numbers + 1] = number
+  end
 end
+take(tags, 0)
+take(keys, above)
 return cmsgpack.pack({run and true or false, epoch, head, floor, tonumber(now[1]), tonumber(now[2]),
-  members, numbers, last, complete, since, fleet})
+  members, numbers, last, last >= head, since, fleet})
 """
 
 
@@ -228,12 +277,13 @@ class LedgerScripts:
     cause.
     """
 
-    def __init__(self, namespace: str, *, limit: int = LEDGER_LIMIT, page: int = PAGE) -> None:
+    def __init__(self, namespace: str, *, limit: int = TAGS_KEPT, keys: int = KEYS_KEPT, page: int = PAGE) -> None:
         # The braces put the three into one slot of a Cluster.
         self.ledger = f"tc:{{{namespace}}}:ledger"
         self.members = f"tc:{{{namespace}}}:members"
         self.bus = f"tc:{{{namespace}}}:bus"
         self.limit = limit
+        self.keys = keys
         self.page = page
         self.guarded = True
         """False once the server would not tell its run_id: a restart from a snapshot then goes unnoticed."""
@@ -267,7 +317,7 @@ class LedgerScripts:
             reply = yield from self._call(
                 PURGE,
                 (self.ledger,),
-                (fresh, stamp.epoch, stamp.number, self.bus, *flags, self.publish, *encoded),
+                (fresh, stamp.epoch, stamp.number, self.bus, *flags, self.publish, self.keys, *encoded),
             )
             answer = _decode(_read_purge, reply)
             self.guarded = answer.guarded
