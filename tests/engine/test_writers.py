@@ -12,7 +12,8 @@ import pytest
 
 from tiercache import TierCache
 from tiercache.core.write_queue import Job, Place, Write
-from tiercache.engine.writers import Worker, is_away
+from tiercache.engine import writers
+from tiercache.engine.writers import Worker
 from tiercache.errors import LostPartition
 from tiercache.tiers.redis import RedisTier
 
@@ -273,24 +274,46 @@ def test_who_has_been_replaced_asks_for_a_newer_token(cache: TierCache, queue: R
     assert queue.letters(Place("stock", 0), time.monotonic() + PATIENCE) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "away"),
-    [
-        (OperationalError("gone"), True),
-        (IntegrityError("duplicate"), False),
-        (ConnectionResetError(), True),
-        (TimeoutError(), True),
-        (ValueError("no"), False),
-    ],
-)
-def test_whose_fault_an_error_is(error: Exception, away: bool) -> None:
-    assert is_away(error) is away
-    wrapped = RuntimeError("while saving")
-    wrapped.__cause__ = error
-    assert is_away(wrapped) is away
+class TestAnErrorThatDoesNotSayWhoseFaultItIs:
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(writers, "FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(writers, "LONGEST_PAUSE", 0.004)
 
+    def test_while_the_database_takes_others_it_is_a_refusal(self, cache: TierCache, queue: RedisTier) -> None:
+        database = Database()
 
-def test_errors_of_sqlalchemy_tell_too() -> None:
-    exc = pytest.importorskip("sqlalchemy.exc")
-    assert is_away(exc.OperationalError("select", {}, Exception()))
-    assert not is_away(exc.IntegrityError("insert", {}, Exception()))
+        def refuse(jobs: Sequence[Job]) -> None:
+            if any(job.name == "bad" for job in jobs):
+                raise OperationalError("1118: row size too large")
+
+        database.fail = refuse
+        put(queue, 3, ("a", b"1"), ("bad", b"2"), ("b", b"3"))
+        with working(cache, database) as worker:
+            until(lambda: database.calls > 20)
+            assert worker.buried == 0, "nothing else was written: who knows"
+            assert left(queue) == 3
+            for number in range(1_000):
+                put(queue, number % 3, (f"other{number % 3}", b"%d" % number))
+                until(lambda: left(queue) <= 3)
+                if worker.buried:
+                    break
+            until(lambda: left(queue) == 0)
+        assert (worker.buried, database.rows["a"], database.rows["b"]) == (1, b"1", b"3")
+        (letter,) = queue.letters(Place("stock", 3), time.monotonic() + PATIENCE)
+        assert (letter.name, letter.attempts) == ("bad", 3)
+
+    def test_a_database_that_comes_and_goes_loses_nothing(self, cache: TierCache, queue: RedisTier) -> None:
+        database = Database()
+        calls = count()
+
+        def flap(jobs: Sequence[Job]) -> None:
+            if next(calls) % 3:
+                raise OperationalError("server closed the connection unexpectedly")
+
+        database.fail = flap
+        with working(cache, database) as worker:
+            for number in range(40):
+                put(queue, number % 4, (f"k{number}", b"1"))
+            until(lambda: left(queue) == 0)
+        assert (worker.buried, len(database.rows)) == (0, 40)

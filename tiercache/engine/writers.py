@@ -6,7 +6,8 @@ acknowledges; what it has written by then is written again by the next one.
 
 When a batch fails, the error says whose fault that is. If the database is away, the same batch is tried again for as
 long as it takes, and producers wait once the queue is full. Else one of the writes is to blame: they are written one
-by one, and what fails again and again is kept aside as a letter, for a person to look at.
+by one, and what fails again and again is kept aside as a letter, for a person to look at. Where the error does not say
+it, the database counts as away, until it has failed for long and taken what lies in other partitions each time between.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tiercache.engine import flows
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.ports import WriteQueue
+from tiercache.engine.refusals import Verdict, verdict
 from tiercache.errors import ConfigError, LostPartition, TierError
 
 OWNED = 5.0
@@ -30,8 +32,6 @@ OWNED = 5.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
 """Seconds between attempts to write to a database that is away."""
-_AWAY = frozenset({"OperationalError", "InterfaceError"})
-"""Errors of drivers that say nothing of what was written (PEP 249)."""
 
 
 class Sink(Protocol):
@@ -57,7 +57,7 @@ class Sink(Protocol):
 class _Partition:
     """What one worker knows of a partition that it owns."""
 
-    __slots__ = ("alone", "attempts", "fence", "pause", "retry_at")
+    __slots__ = ("alone", "attempts", "fence", "pause", "retry_at", "taken")
 
     def __init__(self, fence: int) -> None:
         self.fence = fence
@@ -67,6 +67,8 @@ class _Partition:
         """Up to this one, jobs are written one by one."""
         self.attempts = 0
         """How often the oldest job has been refused."""
+        self.taken = 0
+        """How many batches of the store the database had taken when it last failed here."""
 
 
 class Worker:
@@ -92,6 +94,8 @@ class Worker:
         self._engine = engine
         self._queue = queue
         self._sinks = {sink.name: sink for sink in sinks}
+        self._taken = dict.fromkeys(self._sinks, 0)
+        """Batches of each store that the database has taken."""
         self._interval = interval
         self._owned_for = owned
         self._begin()
@@ -259,6 +263,7 @@ class Worker:
             partition.alone = None
         try:
             sink.write(place, jobs, partition.fence)
+            self._taken[sink.name] += 1
         except LostPartition as error:
             # By now another one owns it; or the queue has forgotten that there was one.
             self._fences[place] = error.fence
@@ -277,7 +282,8 @@ class Worker:
 
     def _failed(self, place: Place, partition: _Partition, jobs: Sequence[Job], error: Exception) -> None:
         problem = f"{place.store}: {type(error).__name__}: {error}"
-        if is_away(error):
+        said = verdict(error)
+        if said is Verdict.AWAY or (said is Verdict.UNCLEAR and not self._takes_others(place, partition)):
             self._engine.complaints.swallow("write-behind: database away", problem)
             self._pause(partition)
             return
@@ -298,22 +304,15 @@ class Worker:
         # What readers were given is not to be. Queued where the ledger does not confirm it.
         drive(flows.invalidate_quietly(self._engine, sink.members(job)))
 
+    def _takes_others(self, place: Place, partition: _Partition) -> bool:
+        """Whether the database has worked since it last failed here, which it has for as long as anything is waited
+        for: a lock, or a server that hands over, are over by then."""
+        before, partition.taken = partition.taken, self._taken[place.store]
+        return partition.pause >= LONGEST_PAUSE and partition.taken > before
+
     def _pause(self, partition: _Partition) -> None:
         partition.pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, partition.pause * 2))
         partition.retry_at = time.monotonic() + partition.pause * random.uniform(0.5, 1.0)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._engine.settings.purge_timeout
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether an error says that the database cannot be reached or has no time, and nothing of what was written.
-
-    Drivers derive theirs from the classes of PEP 249, which have names in common and nothing else.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) or any(kind.__name__ in _AWAY for kind in type(seen).__mro__):
-            return True
-        seen = seen.__cause__
-    return False
