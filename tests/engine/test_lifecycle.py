@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -296,6 +298,33 @@ def test_a_fork_listens_for_itself(server: RedisServer, make: Callable[..., Tier
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # Either made it anew first; the other may have it from Redis.
     eventually(lambda: page.get() in (b"parent", b"child"))
+
+
+POOL = """
+import multiprocessing, sys
+from tiercache import TierCache
+
+cache = TierCache(sys.argv[1], namespace="pool", l2_budget="10s")
+
+def work():
+    cache.purge(tags="a", settle="1h")
+
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+raise SystemExit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_multiprocessing_leaves_in_good_order(server: RedisServer) -> None:
+    """It ends past atexit. What it had still to do is done, and nobody waits for it."""
+    assert subprocess.run([sys.executable, "-c", POOL, server.url], timeout=GUARD).returncode == 0
+    with redis.Redis.from_url(server.url) as client:
+        # The row of an @ is nobody's.
+        assert client.hkeys("tc:{pool}:members") == [b"@"]
+        (head,) = (-10 - score for name, score in client.zscan_iter("tc:{pool}:ledger") if name == b"q")
+        assert head >= 2
 
 
 def test_every_cache_hears_of_those_there_are_and_of_each_new_one() -> None:

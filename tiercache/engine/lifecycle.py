@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import os
+import sys
 import threading
 import time
 import weakref
@@ -65,6 +67,7 @@ class Lifecycle:
                         self._engine.complaints.swallow("listener", f"it could not start: {error}")
                         return
                     self._thread = thread
+                    _end_with_its_job()
 
     def settle_by(self, settling: Settling) -> None:
         """Have purges repeated by this one from now on; what the one before still has to do is dropped."""
@@ -194,6 +197,14 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+
+
+def _end_with_its_job() -> None:
+    """A forked child of multiprocessing ends without a word to atexit, and asks its own list of what is left to do."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        finalize = importlib.import_module("multiprocessing.util").Finalize
+        finalize(None, _at_exit, exitpriority=0)
 
 
 def _after_fork_in_child() -> None:

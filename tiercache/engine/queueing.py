@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
 from tiercache.engine.capabilities import queue_of
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
+from tiercache.engine.locks import ForkableLock
 from tiercache.engine.ports import WriteQueue
 from tiercache.engine.queue_terms import QueueTerms, objection, pauses, whole_number
 from tiercache.errors import CodecError, ConfigError, TierError, TierUnavailable
@@ -35,7 +35,7 @@ class Queue:
         self.engine = engine
         self.rule = rule
         self.terms = terms
-        self._lock = threading.Lock()
+        self._lock = ForkableLock()
         self._examined: object = None
         self._settled: object = None
 

@@ -9,7 +9,6 @@ A hit is answered before Django is reached: no middleware, no view, no `login_re
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any, Final, Unpack, cast
 
@@ -21,13 +20,14 @@ from django.utils.functional import SimpleLazyObject
 from tiercache.cache import TierCache
 from tiercache.config import CacheSettings
 from tiercache.core.validation import redacted
+from tiercache.engine.locks import ForkableLock
 from tiercache.engine.purging import PurgeSettings
 from tiercache.errors import ConfigError
 from tiercache.integrations import django_models
 from tiercache.integrations.keys import read_keys
 
 SETTING: Final = "TIERCACHE"
-_lock = threading.Lock()
+_lock = ForkableLock()
 _made: list[TierCache] = []
 
 

@@ -9,7 +9,6 @@ process's own AWS credentials botocore may have to ask the metadata service.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from time import monotonic
 from urllib.parse import urlencode
@@ -19,6 +18,7 @@ from botocore.session import Session, get_session
 from botocore.signers import RequestSigner
 from redis.credentials import CredentialProvider
 
+from tiercache.engine.locks import ForkableLock
 from tiercache.errors import ConfigError
 
 LIFETIME = 900
@@ -68,7 +68,8 @@ class ElastiCacheIAM(CredentialProvider):
         query = {"Action": "connect", "User": user} | ({"ResourceType": "ServerlessCache"} if serverless else {})
         self._url = f"https://{cache_name.lower()}/?{urlencode(query)}"
         self._clock = clock
-        self._lock = threading.Lock()
+        # The credentials may come from another server.
+        self._lock = ForkableLock()
         self._token = ""
         self._until = 0.0
 
