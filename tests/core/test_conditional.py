@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dates import format_date
 from tiercache.core import conditional as c
 from tiercache.core.conditional import Condition, ETag
-from tiercache.core.dates import format_date
 from tiercache.core.messages import Fields
 
 NOW = 1_780_000_000

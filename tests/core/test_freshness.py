@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dates import format_date
 from tiercache.core import freshness as f
 from tiercache.core.cache_control import MAX_DELTA, parse_response
-from tiercache.core.dates import format_date
 from tiercache.core.freshness import Freshness, Source, StaleWindows
 from tiercache.core.messages import Fields
 
@@ -107,7 +107,7 @@ def test_explicit_is_what_the_app_said_4_2(source: Source) -> None:
 
 
 HEURISTIC: list[tuple[str, Fields, float | None, Freshness]] = [
-    ("4.2.2-10-percent", (date(0), modified(-1000)), f.HEURISTIC_FRACTION, Freshness(100, Source.HEURISTIC)),
+    ("4.2.2-10-percent", (date(0), modified(-1000)), 0.1, Freshness(100, Source.HEURISTIC)),
     ("4.2.2-other-fraction", (date(0), modified(-1000)), 0.5, Freshness(500, Source.HEURISTIC)),
     ("4.2.2-only-if-asked-for", (date(0), modified(-1000)), None, NONE),
     ("4.2.2-no-date", (modified(-1000),), 0.1, Freshness(100, Source.HEURISTIC)),
@@ -186,11 +186,6 @@ def test_a_date_of_whole_seconds_does_not_age_a_response_kept_for_milliseconds()
     assert f.initial_age((date(0),), requested=NOW + 0.98, received=NOW + 0.99) == pytest.approx(0.01)
 
 
-def test_current_age_adds_the_time_in_this_cache_4_2_3() -> None:
-    assert f.current_age(30, received=NOW, now=NOW + 12.5) == 42.5
-    assert f.current_age(30, received=NOW, now=NOW - 5) == 30
-
-
 FRESH: list[tuple[str, Fields, float, bool]] = [
     ("4.2-fresh", (cc(b"max-age=10"),), 9.9, True),
     ("4.2-reached", (cc(b"max-age=10"),), 10.0, False),
@@ -208,15 +203,7 @@ FRESH: list[tuple[str, Fields, float, bool]] = [
 def test_fresh(fields: Fields, kept: float, expected: bool) -> None:
     lifetime = f.freshness(fields, parse_response(fields, (CDN,)), received=NOW).lifetime
     initial = f.initial_age(fields, requested=NOW, received=NOW)
-    assert f.is_fresh(lifetime, f.current_age(initial, received=NOW, now=NOW + kept)) is expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.0, b"0"), (2.99, b"2"), (-1.0, b"0"), (1e300, b"2147483648"), (float("inf"), b"2147483648")],
-)
-def test_format_age_5_1(seconds: float, expected: bytes) -> None:
-    assert f.format_age(seconds) == expected
+    assert (lifetime > initial + kept) is expected
 
 
 # Each row: directives, windows that the policy gives (while revalidating, if error), windows that result.
@@ -244,15 +231,6 @@ STALE: list[tuple[str, bytes, tuple[int, int], tuple[int, int]]] = [
 def test_stale_windows(value: bytes, policy: tuple[int, int], expected: tuple[int, int]) -> None:
     control = parse_response((cc(value),))
     assert f.stale_windows(control, while_revalidate=policy[0], if_error=policy[1]) == StaleWindows(*expected)
-
-
-@pytest.mark.parametrize(
-    ("window", "staleness", "expected"),
-    [(60, 0.1, True), (60, 60.0, True), (60, 60.1, False), (0, 0.0, False), (0, -1.0, False)],
-)
-def test_windows_end_5861(window: float, staleness: float, expected: bool) -> None:
-    assert StaleWindows(window, 0).may_while_revalidate(staleness) is expected
-    assert StaleWindows(0, window).may_if_error(staleness) is expected
 
 
 NAMES = st.sampled_from([b"date", b"age", b"expires", b"last-modified", b"cache-control", CDN])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dates import format_date
 from tiercache.core import ranges as r
-from tiercache.core.dates import format_date
 from tiercache.core.messages import Fields
 from tiercache.core.ranges import ByteRange, Unsatisfiable
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercache.core.policy import parse_duration, parse_size
+from tiercache.core.kinds import SIZE
+from tiercache.core.policy import parse_duration
 from tiercache.core.validation import redacted, refuse_unknown
 from tiercache.errors import ConfigError
 
@@ -81,7 +82,7 @@ def test_what_is_no_duration_is_refused_by_name(junk: object) -> None:
     ],
 )
 def test_sizes(written: object, size: int) -> None:
-    parsed = parse_size("max_body", written)
+    parsed = SIZE("max_body", written)
     assert parsed == size
     assert type(parsed) is int
 
@@ -91,7 +92,7 @@ def test_sizes(written: object, size: int) -> None:
 )
 def test_what_is_no_size_is_refused_by_name(junk: object) -> None:
     with pytest.raises(ConfigError) as raised:
-        parse_size("max_body", junk)
+        SIZE("max_body", junk)
     assert (raised.value.setting, raised.value.value) == ("max_body", junk)
     assert "'64MiB'" in raised.value.accepted
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from functools import lru_cache
 
-_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
-_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
-_MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
+_MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_SECOND = (date.max.toordinal() - _EPOCH + 1) * 86_400 - 1
@@ -69,23 +67,3 @@ def parse_date(value: bytes, now: float) -> int | None:
         if seconds is not None and seconds <= now + _FIFTY_YEARS:
             return seconds
     return _seconds((century - 1) * 100 + int(match["year"]), match)
-
-
-@lru_cache(maxsize=64)
-def _format(second: int) -> bytes:
-    days, rest = divmod(second, 86_400)
-    day = date.fromordinal(_EPOCH + days)
-    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
-        _DAYS[day.weekday()],
-        day.day,
-        _MONTHS[day.month - 1],
-        day.year,
-        rest // 3_600,
-        rest // 60 % 60,
-        rest % 60,
-    )
-
-
-def format_date(seconds: float) -> bytes:
-    """Unix time as an IMF-fixdate, rounded down to the second; what lies past the year 9999 is its last second."""
-    return _format(int(min(max(seconds, 0.0), _LAST_SECOND)))

@@ -10,13 +10,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from tiercache.core.cache_control import MAX_DELTA, CacheControl, delta_seconds
+from tiercache.core.cache_control import CacheControl, delta_seconds
 from tiercache.core.dates import parse_date
 from tiercache.core.fields import OWS, lines, single
 from tiercache.core.messages import Fields
-
-HEURISTIC_FRACTION = 0.1
-"""The typical share of the time since the last modification (RFC 9111 §4.2.2)."""
 
 HEURISTIC_LIMIT = 86_400.0
 """The longest lifetime that is ever guessed: one day."""
@@ -58,14 +55,6 @@ class StaleWindows(NamedTuple):
     while_revalidate: float
     if_error: float
 
-    def may_while_revalidate(self, staleness: float) -> bool:
-        """Whether it may be served while it is refreshed, `staleness` seconds after it became stale (5861 §3)."""
-        return self.while_revalidate > 0 and staleness <= self.while_revalidate
-
-    def may_if_error(self, staleness: float) -> bool:
-        """Whether it may be served in place of an error, `staleness` seconds after it became stale (5861 §4)."""
-        return self.if_error > 0 and staleness <= self.if_error
-
 
 def date_value(fields: Fields, received: float) -> float:
     """When the response was made, by its own `Date`; `received` where it has no valid one (RFC 9110 §6.6.1)."""
@@ -103,7 +92,7 @@ def freshness(
 
     `control` are its directives, as `parse_response` gives them. `ttl` is the lifetime that a policy gives to
     responses which say nothing themselves. `heuristic` is the share of the time since the last modification to guess
-    with (§4.2.2, e.g. `HEURISTIC_FRACTION`), None to guess nothing; whether the status allows a guess is for the
+    with (§4.2.2; 0.1 is typical), None to guess nothing; whether the status allows a guess is for the
     caller to say. A lifetime of 0 is stale from the start.
     """
     if control.s_maxage is not None:
@@ -142,21 +131,6 @@ def initial_age(fields: Fields, *, requested: float, received: float) -> float:
     corrected_age = age_value(fields) + max(0.0, received - requested)
     apparent_age = received - date_value(fields, received) - DATE_RESOLUTION
     return max(apparent_age, corrected_age)
-
-
-def current_age(initial: float, *, received: float, now: float) -> float:
-    """The age of a stored response at `now`, from its initial age when it was `received` (RFC 9111 §4.2.3)."""
-    return initial + max(0.0, now - received)
-
-
-def is_fresh(lifetime: float, age: float) -> bool:
-    """Whether a response of that age is fresh (RFC 9111 §4.2): a lifetime that is just reached is over."""
-    return lifetime > age
-
-
-def format_age(age: float) -> bytes:
-    """An age as the value of `Age`: whole seconds, rounded down, at most 2^31 (RFC 9111 §5.1, §1.2.2)."""
-    return b"%d" % min(max(0.0, age), MAX_DELTA)
 
 
 def stale_windows(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, Unpack, cast
 
-from tiercache.core.kinds import DURATION, SIZE
+from tiercache.core.kinds import DURATION
 from tiercache.core.policy_settings import BOUNDED, FLEET, ROWS, PolicySettings
 from tiercache.core.validation import Setting, Validated, qualified, refuse_unknown
 from tiercache.errors import ConfigError
@@ -16,11 +16,6 @@ from tiercache.errors import ConfigError
 def parse_duration(setting: str, value: object) -> float:
     """A duration as users write it, in seconds; `ConfigError` naming `setting` if it is none."""
     return float(DURATION(setting, value))
-
-
-def parse_size(setting: str, value: object) -> int:
-    """A size as users write it, in bytes; `ConfigError` naming `setting` if it is none."""
-    return int(SIZE(setting, value))
 
 
 _DERIVED = (

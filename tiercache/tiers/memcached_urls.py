@@ -15,7 +15,6 @@ import redis.connection as sio
 from tiercache.errors import ConfigError
 from tiercache.tiers.redis_connections import Tls
 
-SCHEMES = ("memcached://", "memcacheds://")
 PORT = 11211
 _ACCEPTED = "memcached://host[:port][,host[:port]...], memcacheds for TLS"
 
