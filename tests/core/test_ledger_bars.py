@@ -91,16 +91,21 @@ class TestBars:
         assert ledger.pending() == (Unconfirmed((), True, 11),)
         assert not ledger.alive(Entry(tags=("t:x",)))
 
-    def test_keys_become_their_store_before_all_becomes_one(self, monkeypatch: Any) -> None:
+    def test_keys_become_their_buckets_before_all_becomes_one(self, monkeypatch: Any) -> None:
         monkeypatch.setattr(ledger_module, "PENDING_LIMIT", 10)
         ledger = attached()
         ledger.bar(["h:t:a"], False, 0.0)
         for i in range(10):
             ledger.bar([f"h:v:s:{i:032x}"], False, 0.0)
-        assert ledger.pending() == (Unconfirmed(("h:t:a", "h:v:s"), False, 11),)
+        (item,) = ledger.pending()
+        assert item == Unconfirmed(("h:t:a", "h:w:s:000"), False, 11)
         assert not ledger.alive(Entry(tags=(f"v:s:{3:032x}", "v:s"), mark=10))
         assert ledger.alive(Entry(tags=(f"v:s:{3:032x}", "v:s"), mark=11))
+        assert ledger.alive(Entry(tags=("v:s:1" + "0" * 31, "v:s")))
         assert ledger.alive(Entry(tags=("v:other", "t:b")))
+        ledger.confirmed(item, message(1, *item.members), 0.0)
+        assert ledger.pending() == ()
+        assert not ledger.alive(Entry(tags=(f"v:s:{3:032x}", "v:s"), number=0, mark=10))
 
     def test_a_confirmation_lifts_them_and_kills_what_began_before_it(self) -> None:
         ledger = attached(4)

@@ -8,7 +8,7 @@ from tests.simulator.oracle import spec_alive
 from tests.simulator.process import Process
 from tests.simulator.site import LAST_PAGE, covered_by_ban
 from tests.simulator.world import Dice, Leftover, Link
-from tiercache.core.records import folds_into
+from tiercache.core.records import bucket_of_key, is_of_key
 from tiercache.core.values import Held
 
 
@@ -72,9 +72,13 @@ def _mirrors(fleet: Fleet) -> None:
         view = ledger._view
         members = {member: number for member, number in view.members.items() if number > view.floor}
         # What has been folded there since it was told, it has as it was.
-        stores = {store: mine.members.get(store, 0) for member in mine.every if (store := folds_into(member))}
+        buckets = {bucket: mine.members.get(bucket, 0) for bucket in (bucket_of_key(one[2:]) for one in mine.every)}
         members, theirs = [
-            {one: at for one, at in each.items() if one not in stores and at > stores.get(folds_into(one) or "", 0)}
+            {
+                one: at
+                for one, at in each.items()
+                if one not in buckets and not (is_of_key(one) and at <= buckets.get(bucket_of_key(one[2:]), 0))
+            }
             for each in (members, mine.members)
         ]
         if (known.epoch, known.seen, view.floor, members) != (mine.epoch, mine.head, mine.floor, theirs):

@@ -216,6 +216,10 @@ def spec_alive(entry: Any, epoch: str, floor: int, members: dict[str, int], bann
         return False
     if any(members.get("h:" + tag, 0) > entry.number for tag in entry.tags):
         return False
+    # Once the key of a value is folded, its number is kept under the first three of its digits.
+    keys = [tag for tag in entry.tags if tag.startswith("v:") and len(tag) > 32]
+    if any(members.get(f"h:w:{tag[2:-32]}{tag[-32:-29]}", 0) > entry.number for tag in keys):
+        return False
     return not any(
         number > entry.number and member.startswith("b:") and banned(member, tag[2:])
         for member, number in members.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, folds_into, last_of
+from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, bucket_of_key, is_of_key, last_of
 
 ROW_KEPT = 600.0
 """Seconds that the row of a process which no longer syncs is kept."""
@@ -147,14 +147,14 @@ class ModelRedis:
                     known.pop({"h:": "s:", "s:": "h:"}.get(member[:2], "") + member[2:], None)
             known.update(dict.fromkeys(members, number))
             mine.every.update(dict.fromkeys(members, number))
-            keys = sorted([(at, member.encode()) for member, at in known.items() if folds_into(member)])
+            keys = sorted([(at, member.encode()) for member, at in known.items() if is_of_key(member)])
             for at, key in keys[: max(0, len(keys) - self.keys)]:
                 self.folded += 1
-                store = folds_into(key.decode()) or ""
+                bucket = bucket_of_key(key.decode()[2:])
                 del known[key.decode()]
                 if not self.forgets_keys:
-                    known[store] = max(at, known.get(store, 0))
-            others = sorted([at for member, at in known.items() if not folds_into(member)])
+                    known[bucket] = max(at, known.get(bucket, 0))
+            others = sorted([at for member, at in known.items() if not is_of_key(member)])
             excess = len(others) - self.limit
             if excess > 0:
                 self.trimmed += 1
@@ -181,8 +181,8 @@ class ModelRedis:
         if request.epoch == mine.epoch and request.seen > start:
             start = request.seen
         new = sorted([(number, member) for member, number in mine.members.items() if number > start])
-        tags, as_far = self._page_of([pair for pair in new if not folds_into(pair[1])], mine.head)
-        keys, no_further = self._page_of([pair for pair in new if folds_into(pair[1])], mine.head)
+        tags, as_far = self._page_of([pair for pair in new if not is_of_key(pair[1])], mine.head)
+        keys, no_further = self._page_of([pair for pair in new if is_of_key(pair[1])], mine.head)
         last = min(as_far, no_further)
         complete = last >= mine.head and not (self.cuts_numbers and len(new) > len(tags) + len(keys))
         records = tuple([(member, number) for number, member in [*tags, *keys] if number <= last])

@@ -142,9 +142,9 @@ class TestPurges:
         monkeypatch.setattr(own_ledger, "TAGS_KEPT", 2)
         keys = [f"v:s:{i:032x}" for i in range(10)]
         page, value, unwritten = (
-            one.fill("t:0", "v:other"),
+            one.fill("t:0", "v:other", "v:s:" + "f" * 32, "v:s"),
             one.fill(keys[0], "v:s"),
-            one.fill("v:s:" + "f" * 32, "v:s"),
+            one.fill(f"v:s:{99:032x}", "v:s"),
         )
         one.sync(0.001)
         one.purge(f"{HARD}t:1")
@@ -155,7 +155,7 @@ class TestPurges:
         late = Ledger(bound=1.0, epoch="~late", shared=True)
         assert late.synced(late.sync_request(one.at), one.own.sync(late.sync_request(one.at), "me", soon(), 1.0))
         assert [late.alive(entry) for entry in (page, value, unwritten)] == [True, False, False]
-        assert one.mirror.alive(unwritten), "who has heard of each key has no need of their store"
+        assert one.mirror.alive(unwritten), "who has heard of each key has no need of their bucket"
         assert late.alive(one.fill(keys[9], "v:s"))
 
 

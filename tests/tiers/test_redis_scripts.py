@@ -186,7 +186,7 @@ class TestKeys:
         assert set(page.records) == {
             ("h:t:a", 1),
             ("h:t:b", 21),
-            ("h:v:s", 17),
+            ("h:w:s:000", 17),
             *[(key(i), i + 2) for i in range(16, 20)],
         }
 
@@ -196,7 +196,7 @@ class TestKeys:
         again = site.purge(key(2), key(1), "h:t:a", key(3))
         assert (again.members, again.previous) == ((key(2), key(1), "h:t:a", key(3)), (2, 1, 2, 0))
 
-    def test_of_a_key_that_was_folded_that_of_its_store_is(
+    def test_of_a_key_that_was_folded_that_of_its_bucket_is(
         self, redis_server: RedisServer, open_site: Callable[..., Site]
     ) -> None:
         site = open_site(redis_server, ledger_keys=1)
@@ -204,19 +204,22 @@ class TestKeys:
             site.purge(key(i))
         assert site.purge(key(0), key(2), key(0, "other"), "h:t:a").previous == (2, 3, 0, 0)
 
-    def test_a_store_that_was_cleared_later_keeps_its_number(
+    def test_a_bucket_takes_the_highest_number_and_is_of_one_store(
         self, redis_server: RedisServer, open_site: Callable[..., Site]
     ) -> None:
         site = open_site(redis_server, ledger_keys=1)
-        site.purge(key(1), key(1, "other"))
-        site.purge("h:v:s")
+        last = "h:v:s:" + "f" * 32
+        site.purge(key(1), key(1, "other"), last)
+        site.purge("h:w:s:000", "h:v:s")
         site.purge(key(2))
-        assert set(site.sync().records) == {("h:v:s", 2), ("h:v:other", 1), (key(2), 3)}
+        assert set(site.sync().records) == {
+            ("h:w:s:000", 2), ("h:v:s", 2), ("h:w:other:000", 1), ("h:w:s:fff", 1), (key(2), 3)
+        }  # fmt: skip
 
     def test_more_in_one_purge_than_are_kept(self, redis_server: RedisServer, open_site: Callable[..., Site]) -> None:
         site = open_site(redis_server, ledger_keys=3)
         site.purge(*[key(i) for i in range(1_000)])
-        assert set(site.sync().records) == {("h:v:s", 1), *[(key(i), 1) for i in range(997, 1_000)]}
+        assert set(site.sync().records) == {("h:w:s:000", 1), *[(key(i), 1) for i in range(997, 1_000)]}
 
     def test_what_the_floor_overtakes_goes_too(self, redis_server: RedisServer, open_site: Callable[..., Site]) -> None:
         site = open_site(redis_server, ledger_limit=1)

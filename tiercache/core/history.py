@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tiercache.core.bans import Bans
-from tiercache.core.records import BAN, HARD, KEYS_KEPT, SOFT, SOFT_EVERYTHING, folded
+from tiercache.core.records import BAN, HARD, KEYS_KEPT, OF_DATA, SOFT, SOFT_EVERYTHING, bucket_of_key, folded
 
 _PRUNE_MIN = 1_024
 
@@ -77,7 +77,7 @@ class History:
         # Only after the floor is up, which kills all that these members killed. Done at doubled sizes only:
         # where every purge trims one record, a pass for each rise of the floor would cost more than the purge.
         floor = self.floor
-        # In a dict of their own: a reader, who looks at one dict from first to last, finds a key or its store in it.
+        # In a dict of their own: a reader, who looks at one dict from first to last, finds a key or its bucket in it.
         while True:
             merged = self.merged
             members = folded({member: n for member, n in self.members.items() if n > floor}, KEYS_KEPT)
@@ -95,6 +95,8 @@ class History:
         for tag in tags:
             if members.get(HARD + tag, 0) > number:
                 return True
+            if tag[:2] == OF_DATA and members.get(bucket_of_key(tag), 0) > number:
+                return True
         bans = self.bans
         if bans and any(tag[:2] == "p:" and bans.last(tag[2:], number) > number for tag in tags):
             return True
@@ -103,7 +105,11 @@ class History:
     def overtaken(self, tags: Iterable[str], since: int, but: frozenset[str]) -> bool:
         """Whether a purge of one of these tags has come after this number; `but` those members."""
         members = self.members
-        looked_at = [SOFT_EVERYTHING, *[kind + tag for tag in tags for kind in (HARD, SOFT)]]
+        looked_at = [SOFT_EVERYTHING]
+        for tag in tags:
+            looked_at += (HARD + tag, SOFT + tag)
+            if tag[:2] == OF_DATA:
+                looked_at.append(bucket_of_key(tag))
         return any(members.get(one, 0) > since for one in looked_at if one not in but)
 
     def outdates(self, tags: tuple[str, ...], number: int) -> float | None:

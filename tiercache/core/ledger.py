@@ -35,6 +35,7 @@ from tiercache.core.records import (
     BATCH,
     HARD,
     KEYS_KEPT,
+    OF_DATA,
     SOFT,
     SOFT_EVERYTHING,
     TAGS_KEPT,
@@ -44,6 +45,7 @@ from tiercache.core.records import (
     SyncPage,
     SyncRequest,
     Unconfirmed,
+    bucket_of_key,
     folded,
     last_of,
 )
@@ -51,7 +53,7 @@ from tiercache.core.records import (
 LOCAL_LIMIT = TAGS_KEPT + KEYS_KEPT
 """Members kept of a history that this process numbers itself; past it the oldest go and the floor rises."""
 PENDING_LIMIT = 100_000
-"""Members kept of purges that await the shared tier; past it keys become their stores, and if that does not do, all of
+"""Members kept of purges that await the shared tier; past it keys become their buckets, and if that does not do, all of
 them one purge of everything."""
 
 _EVERYTHING = "*"
@@ -140,6 +142,8 @@ class Ledger:
             return True
         for tag in entry.tags:
             if mark < bars.get(HARD + tag, -1):
+                return True
+            if tag[:2] == OF_DATA and mark < bars.get(bucket_of_key(tag), -1):
                 return True
             if tag[:2] == "p:" and mark < self._bans.last(tag[2:], mark):
                 return True

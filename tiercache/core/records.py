@@ -3,10 +3,10 @@
 A *member* is what the ledger keeps a number for: `h:<tag>` the last hard purge of a tag, `s:<tag>` the last soft one
 (two members, since a soft purge must not cover a hard one), `b:p:<prefix>` and `b:g:<glob>` a ban of paths.
 
-A store of data has one for each key that is written, `h:v:<store>:<digest>`, and one for all of it, `h:v:<store>`. What
-has the tag of a key has that of its store too. So the oldest ones of keys may be *folded*: the number goes to the
-member of the store, if that has a lower one, and the member of the key is forgotten. That can kill too much of one
-store, and never too little.
+A store of data has one for each key that is written, `h:v:<store>:<digest>`, and there may be any number of keys. So
+the oldest of them may be *folded*: the number goes to `h:w:<store>:<bucket>`, if that has a lower one, and the member
+of the key is forgotten. A reader looks for both. Keys that share one of the 4,096 buckets of a store share its number,
+which can kill too much of that bucket, and never too little.
 """
 
 from __future__ import annotations
@@ -33,32 +33,40 @@ TAGS_KEPT = 200_000 + BUCKETS
 however many of them are in use."""
 KEYS_KEPT = 100_000
 """Members of keys that are kept; past it the oldest are folded."""
-_OF_KEY = re.compile(r"(h:v:.+):[0-9a-f]{32}", re.DOTALL)
+OF_DATA = "v:"
+"""How the tag of a key begins, and that of a store."""
+_OF_KEY = re.compile(r"h:v:.+:[0-9a-f]{32}", re.DOTALL)
 
 
-def folds_into(member: str) -> str | None:
-    """The member of the whole store that stands for this one of one of its keys; None for any other."""
-    found = _OF_KEY.fullmatch(member) if member.startswith("h:v:") else None
-    return None if found is None else found[1]
+def is_of_key(member: str) -> bool:
+    """Whether it is that of a key of data, which may be folded."""
+    return member.startswith("h:v:") and _OF_KEY.fullmatch(member) is not None
+
+
+def bucket_of_key(tag: str) -> str:
+    """The member into which that of a key is folded, by the tag of the key. Of the tag of a store it makes none."""
+    return "h:w:" + tag[2:-29]
 
 
 def last_of(members: Mapping[str, int], member: str) -> int:
-    """The last number of a member. One of a key that is not there may have been folded: then it is that of its store,
+    """The last number of a member. One of a key that is not there may have been folded: then it is that of its bucket,
     or below."""
     number = members.get(member)
-    return members.get(folds_into(member) or "", 0) if number is None else number
+    if number is None:
+        number = members.get(bucket_of_key(member[2:]), 0) if is_of_key(member) else 0
+    return number
 
 
 def folded(members: Mapping[str, int], most: int) -> dict[str, int]:
     """These members with their numbers, and where more than `most` of them are of keys, the oldest of those folded: a
     tenth more than need be, so that it is paid for rarely."""
     kept = dict(members)
-    of_keys = sorted([(number, member) for member, number in members.items() if folds_into(member) is not None])
+    of_keys = sorted([(number, member) for member, number in members.items() if is_of_key(member)])
     if len(of_keys) > most:
         for number, member in of_keys[: len(of_keys) - most * 9 // 10]:
             del kept[member]
-            store = folds_into(member) or member
-            kept[store] = max(number, kept.get(store, 0))
+            bucket = bucket_of_key(member[2:])
+            kept[bucket] = max(number, kept.get(bucket, 0))
     return kept
 
 

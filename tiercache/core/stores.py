@@ -24,7 +24,7 @@ from tiercache.core.messages import Request
 from tiercache.core.policy import Policy
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.policy_settings import SESSION, Duration, Size
-from tiercache.core.records import folds_into, is_text
+from tiercache.core.records import is_of_key, is_text
 from tiercache.core.routes import fill_tags
 from tiercache.core.validation import Setting, refuse_unknown
 from tiercache.core.values import Codec, Held, StoredValue
@@ -208,7 +208,7 @@ class StoreRule:
         self.none_ttl = none_ttl
         self.own_tag = "v:" + name
         """Of every value of the store, in every app, version and type."""
-        if folds_into("h:" + self.own_tag) is not None:
+        if is_of_key("h:" + self.own_tag):
             raise ConfigError("store", name, "a name that does not end in ':' and 32 hexadecimal digits, as keys do")
         self.prefix = repr(("data", *owner, name, str(version), codec.name))
         """What all keys of the store begin with. A value of another version or type is another question."""

@@ -22,7 +22,8 @@ from tiercache.core.records import (
     SyncPage,
     SyncRequest,
     Wake,
-    folds_into,
+    bucket_of_key,
+    is_of_key,
     last_of,
 )
 from tiercache.errors import TierUnavailable
@@ -82,13 +83,13 @@ class OwnLedger:
             self._keys.clear()
         # The oldest come first.
         for member in members:
-            known = self._members if folds_into(member) is None else self._keys
+            known = self._keys if is_of_key(member) else self._members
             known.pop(member, None)
             known[member] = number
         while len(self._keys) > KEYS_KEPT:
             oldest = next(iter(self._keys))
-            store = folds_into(oldest) or oldest
-            self._members[store] = max(self._members.get(store, 0), self._keys.pop(oldest))
+            bucket = bucket_of_key(oldest[2:])
+            self._members[bucket] = max(self._members.get(bucket, 0), self._keys.pop(oldest))
         while len(self._members) > TAGS_KEPT:
             oldest = next(iter(self._members))
             self._floor = max(self._floor, self._members.pop(oldest))

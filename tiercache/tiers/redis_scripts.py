@@ -8,6 +8,7 @@ The whole ledger is one sorted set, so that an eviction or a restart loses it wh
     f           -(10 + floor) whatever began before this number is dead
     h:<tag>     number        last hard purge of a tag
     h:v:<store>:<digest>      the same of a key of data, 2**52 higher: by themselves, since there may be any number
+    h:w:<store>:<bucket>      the last of those that have been folded (see `core.records`)
     s:<tag>     number        last soft purge of a tag
     b:<rule>    number        last ban of a path
 
@@ -81,9 +82,8 @@ local above = 4503599627370496
 """
 
 # The members of keys lie by themselves, so that the oldest of them are found at once, and however many come, none of
-# the others has to go. Folded (see `core.records`) they are nobody's news: who has missed nothing has them still, and
-# who asks for what came after a number finds that of their store; a writer of one is told that number as the last of
-# its key.
+# the others has to go. Folded they are nobody's news: who has missed nothing has them still, and who asks for what came
+# after a number finds that of their bucket; a writer of one is told that number as the last of its key.
 # A purge of everything leaves no record behind it: what it would kill is below the floor already.
 _PURGE = """
 local number = head + 1
@@ -96,20 +96,21 @@ if ARGV[5] == '1' then
 else
   local score, score_of_key = string.format('%.0f', number), string.format('%.0f', above + number)
   local of_key = '^h:v:.+:' .. string.rep('[0-9a-f]', 32) .. '$'
-  local pairs_, is_key, cleared = {}, {}, {}
+  local pairs_, is_key = {}, {}
   for i = 10, #ARGV do
     members[#members + 1] = ARGV[i]
     is_key[#members] = string.find(ARGV[i], of_key)
     pairs_[#pairs_ + 1] = is_key[#members] and score_of_key or score
     pairs_[#pairs_ + 1] = ARGV[i]
   end
-  local function of_store(key)
-    local store = string.sub(key, 1, -34)
-    cleared[store] = cleared[store] or tonumber(redis.call('ZMSCORE', KEYS[1], store)[1] or '0')
-    return cleared[store]
+  local function number_of(member)
+    return tonumber(redis.call('ZMSCORE', KEYS[1], member)[1] or '0')
+  end
+  local function bucket_of(key)
+    return 'h:w:' .. string.sub(key, 5, -30)
   end
   for i, before in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(members))) do
-    local at = before and tonumber(before) or is_key[i] and of_store(members[i]) or 0
+    local at = before and tonumber(before) or is_key[i] and number_of(bucket_of(members[i])) or 0
     previous[i] = at >= above and at - above or at
   end
   redis.call('ZADD', KEYS[1], string.format('%.0f', -10 - number), 'q', unpack(pairs_))
@@ -118,17 +119,13 @@ else
   if folding > 0 then
     local first = size - keys
     local oldest = redis.call('ZRANGE', KEYS[1], first, first + folding - 1, 'WITHSCORES')
-    local names, stores = {}, {}
+    local names = {}
     for i = 1, #oldest, 2 do
+      local bucket, at = bucket_of(oldest[i]), tonumber(oldest[i + 1]) - above
       names[#names + 1] = oldest[i]
-      stores[string.sub(oldest[i], 1, -34)] = tonumber(oldest[i + 1]) - above
+      if at > number_of(bucket) then redis.call('ZADD', KEYS[1], string.format('%.0f', at), bucket) end
     end
     redis.call('ZREM', KEYS[1], unpack(names))
-    for store, at in pairs(stores) do
-      if at > tonumber(redis.call('ZMSCORE', KEYS[1], store)[1] or '0') then
-        redis.call('ZADD', KEYS[1], string.format('%.0f', at), store)
-      end
-    end
     size, keys = redis.call('ZCARD', KEYS[1]), keys - folding
   end
   local excess = size - keys - 4 - tonumber(ARGV[6])
