@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final, Protocol
 
 from tiercache.cli import check, purge, queue, schema, worker
@@ -34,6 +35,7 @@ COMMANDS: Final[tuple[Command, ...]] = (check, schema, purge, worker, queue)
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="tiercache", description="Look into how an app is cached, and work for it.")
+    parser.add_argument("--version", action="version", version=f"tiercache {version('tiercache')}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(

@@ -9,9 +9,9 @@ import time
 from typing import Any, Final
 
 from tiercache.cache import TierCache
-from tiercache.cli.arguments import seconds
 from tiercache.cli.exits import FINE, FOUND, Unreadable
 from tiercache.cli.targets import any_cache
+from tiercache.core.kinds import DURATION
 from tiercache.engine.purging import PurgeReceipt
 from tiercache.errors import ConfigError, PurgeUnconfirmed
 
@@ -94,10 +94,11 @@ def run(options: argparse.Namespace) -> int:
         raise Unreadable("--with is for --event NAME")
     cache: TierCache | None = None
     try:
-        patience = seconds("--patience", options.patience)
+        patience = DURATION.from_text("--patience", options.patience)
         cache = any_cache(options.target, options.app_dir, factory=options.factory)
         if cache.settings.url is None:
-            raise Unreadable("no url is set: no other process would hear of it")
+            raise Unreadable("no url is set, so that no other process would hear of it: give CONFIG, or TIERCACHE_URL")
+        own = cache._engine.process_id
         receipt = _confirmed(cache, options, asked, time.monotonic() + patience)
     except PurgeUnconfirmed as error:
         print(f"tiercache purge: not confirmed: {error.__cause__ or error}", file=sys.stderr)
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
             cache.close()
     if not receipt.shared:
         raise Unreadable("it reaches no other process: Memcached without a ledger; give ledger, the URL of a Redis")
-    _print(receipt, options)
+    _print(receipt, own, options)
     return FINE
 
 
@@ -127,10 +128,12 @@ def _confirmed(cache: TierCache, options: argparse.Namespace, asked: Any, until:
             time.sleep(min(_PAUSE, left))
 
 
-def _print(receipt: PurgeReceipt, options: argparse.Namespace) -> None:
+def _print(receipt: PurgeReceipt, own: str, options: argparse.Namespace) -> None:
     if options.format == "json":
         print(json.dumps(receipt._asdict(), indent=2))
         return
     print(f"purged {'everything' if receipt.everything else ' '.join(receipt.members) or 'nothing'}")
     if options.wait:
-        print(f"applied by {len(receipt.acknowledged)} processes; {len(receipt.isolated)} have not said so")
+        others = {*receipt.acknowledged} - {own}
+        print(f"applied in {len(others)} other {'process' if len(others) == 1 else 'processes'}", end="")
+        print(f", not confirmed by {len(receipt.isolated)}" if receipt.isolated else "")

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from tiercache.cli.arguments import seconds
 from tiercache.cli.exits import FINE, FOUND, Unreadable
 from tiercache.cli.targets import cache_in
+from tiercache.core.kinds import DURATION
 from tiercache.engine.writers import Worker
 from tiercache.errors import ConfigError, TierError, TierUnavailable
 from tiercache.write_behind import WriteBehind
@@ -52,8 +52,9 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        drain = seconds("--drain", options.drain)
-        interval, owned = seconds("--interval", options.interval), seconds("--owned", options.owned)
+        drain: float = DURATION.from_text("--drain", options.drain)
+        interval = DURATION.from_text("--interval", options.interval)
+        owned = DURATION.from_text("--owned", options.owned)
         cache = cache_in(options.target, options.app_dir, factory=options.factory)
         stores = [cache.write_behind_store(name) for name in options.store]
         make = partial(cache.worker, *stores, interval=interval, owned=owned)
