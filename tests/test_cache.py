@@ -4,6 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from flask import Flask
+from starlette.applications import Starlette
 
 from tests.test_wsgi import app_with, environ_for
 from tiercache import ConfigError, Policy, TierCache
@@ -110,3 +112,36 @@ def test_one_cache_serves_several_loops_and_is_closed_twice() -> None:
     assert cache.stats()["hits_l1"] == 2
     cache.close()
     cache.close()
+
+
+def test_an_app_of_the_other_kind_is_refused_and_one_that_is_wrapped_already() -> None:
+    cache = TierCache()
+    flask, starlette = Flask("shop"), Starlette()
+    with pytest.raises(ConfigError, match=r"this one is WSGI: cache.wsgi\(app\)"):
+        cache.asgi(flask)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"this one is ASGI: cache.asgi\(app\)"):
+        cache.wsgi(starlette)  # type: ignore[arg-type]
+    for wrap, app in ((cache.asgi, starlette), (cache.wsgi, flask)):
+        wrapped = wrap(app)  # type: ignore[operator]
+        with pytest.raises(ConfigError, match="not been put around yet"):
+            wrap(wrapped)  # type: ignore[operator]
+    # Another cache may stand around it, and what does not say what it takes is taken.
+    TierCache().asgi(cache.asgi(starlette))
+    cache.asgi(lambda *everything: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_purge_of_a_template_is_done_and_complained_of(caplog: pytest.LogCaptureFixture) -> None:
+    cache = TierCache()
+    assert cache.purge(tags=["product:{id}"], urls=["/p/{id}"]).members == ("t:product:{id}", "p:/p/{id}")
+    assert "f'product:{id}' would be" in caplog.text
+    assert cache.stats()["swallowed"] == {"purge of a template": 1}
+    cache.purge(tags=["product:7", "json:{}", "{ id }"])
+    assert cache.stats()["swallowed"] == {"purge of a template": 1}
+
+
+def test_a_lifetime_in_the_place_of_a_policy_is_told_where_it_belongs() -> None:
+    cache = TierCache()
+    with pytest.raises(ConfigError, match="ttl='10m'"):
+        cache.route("/p", "10m")
+    cache.policy("10m", ttl="5m")
+    assert cache.route("/p", "10m").policy.ttl == 300.0

@@ -18,7 +18,7 @@ from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.routes import Route
-from tiercache.core.validation import redacted
+from tiercache.core.validation import redacted, takes
 from tiercache.engine import flows, session
 from tiercache.engine.effects import adrive
 from tiercache.engine.engine import Engine
@@ -164,8 +164,12 @@ class ASGIMiddleware:
     def __init__(self, app: ASGIApp, engine: Engine, lifecycle: Lifecycle) -> None:
         if not callable(app):
             raise ConfigError("asgi", redacted(app), "an ASGI application, which is callable")
+        if not takes(app, 3) and takes(app, 2):
+            raise ConfigError("asgi", redacted(app), "an ASGI application; this one is WSGI: cache.wsgi(app)")
         self.app = app
         self._engine = engine
+        if isinstance(app, ASGIMiddleware) and app._engine is engine:
+            raise ConfigError("asgi", redacted(app), "an application that this cache has not been put around yet")
         self._lifecycle = lifecycle
         self._watched = engine.rules.watched
         self._prefix = engine.prefix

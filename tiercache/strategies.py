@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from tiercache.core.policy import parse_duration
 from tiercache.core.policy_settings import Duration
 from tiercache.core.stores import OWN, StoreRule, StoreSettings
-from tiercache.core.validation import qualified, refuse_reference
+from tiercache.core.validation import qualified, redacted, refuse_reference
 from tiercache.core.values import Codec, MsgspecCodec
 from tiercache.core.write_batch import WriteBatch
 from tiercache.data import Aside, ReadThrough, WriteThrough
@@ -312,6 +312,10 @@ class Strategies:
             ConfigError: a template that is none or names no argument, one of a method that names nothing of its object,
                 or as for `aside`.
         """
+        given: Any = template
+        if not isinstance(given, str):
+            accepted = "the template of its key, and the function below: @cache.memoize('products:{id}', ttl='10m')"
+            raise ConfigError("memoize", redacted(given), accepted)
 
         def decorate(function: Callable[P, R]) -> Memoized[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -16,7 +16,7 @@ from tiercache.core.entries import Entry
 from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.routes import Route
-from tiercache.core.validation import redacted
+from tiercache.core.validation import redacted, takes
 from tiercache.engine import flows, session
 from tiercache.engine.effects import drive
 from tiercache.engine.engine import Engine
@@ -150,8 +150,12 @@ class WSGIMiddleware:
     def __init__(self, app: WSGIApp, engine: Engine, lifecycle: Lifecycle) -> None:
         if not callable(app):
             raise ConfigError("wsgi", redacted(app), "a WSGI application, which is callable")
+        if not takes(app, 2) and takes(app, 3):
+            raise ConfigError("wsgi", redacted(app), "a WSGI application; this one is ASGI: cache.asgi(app)")
         self.app = app
         self._engine = engine
+        if isinstance(app, WSGIMiddleware) and app._engine is engine:
+            raise ConfigError("wsgi", redacted(app), "an application that this cache has not been put around yet")
         self._lifecycle = lifecycle
         self._watched = Watched(engine.rules.watched)
         self._prefix = engine.prefix

@@ -105,6 +105,7 @@ def test_matching(text: str, path: str, params: dict[str, str] | None) -> None:
         ("/search?q={q}", "the setting `query`"),
         ("/a#b", "no query or fragment"),
         ("/caf%C3%A9", "decoded path"),
+        ("/static/*", "write {rest:path} for *"),
     ],
 )
 def test_a_bad_template_is_named_with_what_is_accepted(text: str, why: str) -> None:

@@ -260,3 +260,12 @@ def test_a_template_is_used_once(cache: TierCache) -> None:
     cache.memoize("x:{id}", ttl=60)(lambda id: id)
     with pytest.raises(ConfigError, match="x:"):
         cache.memoize("x:{id}", ttl=60)(lambda id: id)
+
+
+def test_a_decorator_without_its_template_is_refused_where_it_stands() -> None:
+    cache = TierCache()
+    with pytest.raises(ConfigError, match=r"memoize: .*@cache\.memoize"):
+
+        @cache.memoize  # type: ignore[arg-type]
+        def one(id: int) -> int:
+            return id

@@ -586,3 +586,22 @@ def test_a_purge_that_redis_cannot_confirm_holds_here_and_raises() -> None:
         assert second.text == "xx"
     finally:
         app.extensions["tiercache"].close()
+
+
+# -- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_decorator_that_stands_above_the_path_is_refused() -> None:
+    cache = FlaskTierCache(app := application())
+    with pytest.raises(ConfigError, match="below the decorator with the path"):
+
+        @cache.cached(ttl="1m")
+        @app.get("/above")
+        def above() -> str:
+            return "above"
+
+
+@pytest.mark.parametrize("first", [TierCache(), "shop", object()])
+def test_what_is_no_app_is_refused(first: Any) -> None:
+    with pytest.raises(ConfigError, match=r"FlaskTierCache: app: .* FlaskTierCache\(app, cache\)"):
+        FlaskTierCache(first)

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from tiercache.core.named_policies import Layers, NamedPolicies
-from tiercache.core.policy import UNITED, Policy
+from tiercache.core.policy import UNITED, Policy, parse_duration
 from tiercache.core.policy_kinds import placeholders
 from tiercache.core.template_tree import TemplateTree
 from tiercache.core.templates import ACCEPTED, Template, covers
@@ -104,6 +104,9 @@ class Route:
         own: Layers = ((IN_CODE, route.policy),) if route.policy.given else ()
         below: Layers = ()
         if isinstance(policy, str) and policies is not None:
+            if policy not in policies.layers() and _is_duration(policy):
+                accepted = f"the name of a policy; a lifetime is given by name, ttl={policy!r}"
+                raise ConfigError(f"{where(template)}: policy", policy, accepted, code="unknown-policy")
             below = policies.find(policy, where(template))
         elif isinstance(policy, Policy):
             below = ((IN_CODE, policy),) if policy.given else ()
@@ -179,6 +182,14 @@ class Route:
 
 
 IN_CODE: Final = "code"
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration("", text)
+    except ConfigError:
+        return False
+    return True
 
 
 def where(template: object) -> str:

@@ -105,6 +105,9 @@ def _parse(text: object, setting: str) -> tuple[str | tuple[str, str], ...]:
     if angled := _ANGLED.search(written):
         convertor = f":{angled[1]}" if angled[1] in _REGEX and angled[1] != "str" else ""
         refuse(f"write {{{angled[2]}{convertor}}} for {angled[0]}")
+    if "*" in written:
+        # As a character of a path it would match no path that there is, and the rule would silently do nothing.
+        refuse("write {rest:path} for *, which stands for nothing here")
     if "?" in written or "#" in written:
         refuse("a path has no query or fragment; which part of the query counts is the setting `query`")
     if re.search("%[0-9A-Fa-f]{2}", written):

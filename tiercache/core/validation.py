@@ -7,8 +7,9 @@ refuses what it does not know, and is what the reference documentation is made f
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
@@ -49,6 +50,17 @@ def redacted(value: object) -> object:
     if not isinstance(value, str):
         return value
     return re.sub(r"([?&]\w*password=)[^&#\s]*", r"\1***", re.sub(r"(://)\S*@", r"\1***@", value))
+
+
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with so many arguments; True where it does not tell."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except ValueError:
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def qualified(where: str, name: str) -> str:

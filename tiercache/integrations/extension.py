@@ -34,6 +34,7 @@ class AppExtension:
         self._given = cache
         # Weak: a test run makes many apps, and each cache is held by its own app.
         self._caches: WeakSet[TierCache] = WeakSet() if cache is None else WeakSet([cache])
+        self._apps: WeakSet[Any] = WeakSet()
         self._rules = RouteTable()
         self._events: list[tuple[str, EventSettings]] = []
         if app is not None:
@@ -46,6 +47,9 @@ class AppExtension:
             ConfigError: a `TIERCACHE_` key that does not exist, a value or rule that cannot work, keys beside a given
                 `cache`, or an app that has a cache already.
         """
+        if isinstance(app, TierCache) or not isinstance(getattr(app, "extensions", None), dict):
+            accepted = f"the app, and then the cache: {self._name}(app, cache)"
+            raise ConfigError(f"{self._name}: app", redacted(app), accepted)
         if "tiercache" in app.extensions:
             raise ConfigError(
                 "init_app", app.name, "an app without a cache: this one has one already, in app.extensions['tiercache']"
@@ -67,6 +71,7 @@ class AppExtension:
             cache.route(template, **rule)
         if cache is not self._given:
             self._caches.add(cache)
+        self._apps.add(app)
         self._wrap(app, cache)
         app.extensions["tiercache"] = cache
 
@@ -112,9 +117,17 @@ class AppExtension:
         """Declare a policy beside a view: `TierCache.cached`. Stands below `@app.route`, next to the function.
 
         Raises:
-            ConfigError: a setting that cannot work here.
+            ConfigError: a setting that cannot work here; or it stands above the decorator that registers the view,
+                where nobody would ever ask it.
         """
-        return declares_from(bare, settings)
+        declared = declares_from(bare, settings)
+
+        def decorate(view: View) -> View:
+            if any(view in app.view_functions.values() for app in self._apps):
+                raise ConfigError("cached", redacted(view), "the view itself: put it below the decorator with the path")
+            return declared(view)
+
+        return decorate
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
