@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from tiercache.core.keys import url_tag
@@ -20,6 +21,8 @@ from tiercache.engine.engine import Engine
 from tiercache.errors import ConfigError, PurgeUnconfirmed
 
 Names = str | Iterable[str]
+_UNFILLED: Final = re.compile(r"^t:.*\{[A-Za-z_]\w*\}")
+"""A tag with a parameter in it, as the templates of rules have them: most likely an f-string without its f."""
 
 
 class PurgeSettings(TypedDict, total=False):
@@ -177,6 +180,9 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     Raises:
         PurgeUnconfirmed: the shared tier has not confirmed it. It holds in this process and is queued for the rest.
     """
+    for name in purge.named:
+        if "{" in name and _UNFILLED.search(name):
+            engine.complaints.swallow("purge of a template", f"{name[2:]!r} is no tag yet; f{name[2:]!r} would be")
     if not purge.members and not purge.everything:
         return PurgeReceipt(*engine.ledger.stamp(), purge.named, False, _shared(engine))
     deadline = time.monotonic() + engine.settings.purge_timeout

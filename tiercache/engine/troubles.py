@@ -57,6 +57,11 @@ TROUBLES: Final = MappingProxyType(
             "Redis has not confirmed a purge, which holds in this process and is repeated; `confirmed` tells when it "
             "is through",
         ),
+        "purge of a template": Trouble(
+            LEDGER,
+            "a tag such as `product:{id}` was purged, under which nothing is stored: rules fill their templates, and a "
+            "purge names what came of it, `product:7`",
+        ),
         "purges lost at the end": Trouble(
             LEDGER,
             "the process ended, or the cache was closed, before Redis had confirmed purges, and a last attempt failed: "
