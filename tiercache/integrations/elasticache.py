@@ -13,9 +13,12 @@ from collections.abc import Callable
 from time import monotonic
 from urllib.parse import urlencode
 
-from botocore.model import ServiceId
-from botocore.session import Session, get_session
-from botocore.signers import RequestSigner
+try:
+    from botocore.model import ServiceId
+    from botocore.session import Session, get_session
+    from botocore.signers import RequestSigner
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}: pip install 'tiercache[elasticache]'", name=error.name) from error
 from redis.credentials import CredentialProvider
 
 from tiercache.engine.locks import ForkableLock

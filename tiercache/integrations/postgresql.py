@@ -18,8 +18,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, LiteralString, NamedTuple, Self
 
-import psycopg
-from psycopg import sql
+try:
+    import psycopg
+    from psycopg import sql
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}: pip install 'tiercache[postgresql]'", name=error.name) from error
 
 from tiercache.cache import TierCache
 from tiercache.core.kinds import DURATION, above_zero

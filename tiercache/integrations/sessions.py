@@ -16,7 +16,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, Unpack, cast
 
 import msgspec
-from itsdangerous import BadSignature, Signer
+
+try:
+    from itsdangerous import BadSignature, Signer
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}: pip install 'tiercache[sessions]'", name=error.name) from error
 
 from tiercache.cache import TierCache
 from tiercache.core.kinds import DURATION, FLAG, SIZE, Kind, above_zero, one_of, optional
