@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import MovedError, OutOfMemoryError
 
 from tests.servers import Proxy, RedisServer
 from tests.tiers.redis_help import NOTHING, Held, shortly, soon
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis_connections import BoundedConnection, make_async_connection, make_connection
+from tiercache.tiers.redis_errors import OF_A_CLUSTER
 from tiercache.tiers.redis_urls import parse_url
 from tiercache.tiers.sockets import Resolver
 
@@ -123,6 +125,21 @@ class TestConfiguration:
             make_async_connection(address)
             made: Any = make_connection(address, Resolver())
             assert getattr(made, "driver_info", made) is not None
+
+    def test_errors_of_a_cluster_are_told_apart_with_an_older_redis_py_as_well(self) -> None:
+        """Before 6.0 its parsers did so only within its own client for Clusters."""
+        address = parse_url("redis+cluster://localhost").seeds[0]
+        made: tuple[Any, ...] = (make_connection(address, Resolver()), make_async_connection(address))
+        for connection in made:
+            newer = type(connection._parser)
+            words = {word: kind for word, kind in newer.EXCEPTION_CLASSES.items() if word not in OF_A_CLUSTER}
+            connection.set_parser(type("Older", (newer,), {"EXCEPTION_CLASSES": words}))
+            moved = connection._parser.parse_error("MOVED 3999 127.0.0.1:6381")
+            assert (type(moved), moved.slot_id, moved.port) == (MovedError, 3999, 6381)
+            assert {type(connection._parser.parse_error(f"{word} 1 h:1")) for word in OF_A_CLUSTER} == {
+                *OF_A_CLUSTER.values()
+            }
+            assert type(connection._parser.parse_error("OOM command not allowed")) is OutOfMemoryError
 
     @pytest.mark.parametrize(
         "options",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import cache
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from hiredis import pack_command
 from redis.exceptions import ReadOnlyError
 
 from tiercache.tiers.redis_credentials import Login
-from tiercache.tiers.redis_errors import PERMISSIONS
+from tiercache.tiers.redis_errors import OF_A_CLUSTER, PERMISSIONS
 from tiercache.tiers.sockets import BoundedSocket, Moment, Resolver, dial, known
 
 _TLS_KEPT = 300.0
@@ -100,6 +101,16 @@ def _unread(parser: Any) -> bool:
     return bool(buffer.unread_bytes() if hasattr(buffer, "unread_bytes") else buffer)
 
 
+@cache
+def _knowing(parser: Any) -> Any:
+    """That parser of redis-py, able to tell the errors of a Cluster apart: before 6.0 only the one of redis-py's own
+    client for Clusters was, and what stands beside an application is often older (Celery asks for that)."""
+    known = parser.EXCEPTION_CLASSES
+    if OF_A_CLUSTER.keys() <= known.keys():
+        return parser
+    return type(parser.__name__, (parser,), {"EXCEPTION_CLASSES": {**known, **OF_A_CLUSTER}})
+
+
 class BoundedConnection(sio.AbstractConnection):
     """What the three kinds have in common; `moment.at` is set before each operation."""
 
@@ -113,6 +124,9 @@ class BoundedConnection(sio.AbstractConnection):
         sock = super()._connect()  # type: ignore[safe-super, no-untyped-call]
         known(sock)  # TLS has made another one of it
         return BoundedSocket(sock, self.moment)
+
+    def set_parser(self, parser_class: Any) -> None:
+        super().set_parser(_knowing(parser_class))  # type: ignore[no-untyped-call]
 
     def on_connect(self) -> None:
         self.on_connect_check_health()
@@ -190,6 +204,9 @@ class AsyncConnection(aio.AbstractConnection):
     def __init__(self, *, address: Address) -> None:
         self.address = address
         super().__init__(**address.options)
+
+    def set_parser(self, parser_class: Any) -> None:
+        super().set_parser(_knowing(parser_class))
 
     async def on_connect(self) -> None:
         await self.on_connect_check_health()

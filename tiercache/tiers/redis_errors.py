@@ -11,6 +11,8 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     InvalidResponse,
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -26,6 +28,14 @@ from tiercache.errors import TierError, TierRejected, TierUnavailable
 FOREIGN = (RedisError, OSError)
 """What an operation may raise that is not ours; the built-in `TimeoutError` is an `OSError`."""
 
+OF_A_CLUSTER = {
+    "ASK": AskError,
+    "CLUSTERDOWN": ClusterDownError,
+    "MASTERDOWN": MasterDownError,
+    "MOVED": MovedError,
+    "TRYAGAIN": TryAgainError,
+}
+"""The first words of what a node of a Cluster answers that cannot serve a key, and what each is raised as."""
 _HTTP = re.compile(r"""got "[H<]"|: b['"](?:HTTP/|<)""")
 """The parsers tell the first byte (hiredis) or quote the line: of a status line, or of a page without one."""
 _PERMISSIONS = (
