@@ -551,6 +551,17 @@ def test_many_are_queued_at_once(make: Callable[..., TierCache]) -> None:
     assert cache.stats()["data"]["stock"]["writes"] == 1500
 
 
+async def test_many_are_queued_at_once_from_an_event_loop(make: Callable[..., TierCache]) -> None:
+    database = Database()
+    cache = make()
+    store = store_of(cache, database)
+    await store.aset_many({number: f"new {number}" for number in range(30)})
+    assert (await asyncio.to_thread(store.state))[:3] == (30, 30, 0)
+    with pytest.raises(DataError, match="aset_many"):
+        store.set_many({1: "blocks the loop"})
+    await cache.aclose()
+
+
 def test_of_many_that_do_not_all_fit_those_that_do_are_seen(make: Callable[..., TierCache]) -> None:
     database = Database()
     cache = make()

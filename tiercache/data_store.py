@@ -58,6 +58,7 @@ class Store(Generic[K, V]):
 
     @property
     def name(self) -> str:
+        """As it was given."""
         return self._rule.name
 
     def __repr__(self) -> str:

@@ -127,3 +127,20 @@ def test_a_fork_while_another_thread_complained_holds_nobody_up(complaints: Comp
     done.start()
     done.join(30)
     assert stats.swallowed["L2 read"] == 1
+
+
+def test_counts_begin_anew_where_others_hold_on_to_them() -> None:
+    stats = Stats()
+    store, bypassed = stats.of_store("things"), stats.bypassed
+    zero = stats.snapshot()
+    store.hits_l1 += 2
+    store.refused["value"] += 1
+    bypassed["cookie"] += 1
+    stats.hits_l1 += 3
+    assert stats.snapshot() != zero
+    stats.reset()
+    assert stats.snapshot() == zero
+    store.hits_l1 += 1
+    bypassed["cookie"] += 1
+    assert stats.of_store("things") is store
+    assert (stats.snapshot()["data"]["things"]["hits_l1"], stats.snapshot()["bypassed"]) == (1, {"cookie": 1})

@@ -312,6 +312,32 @@ def test_what_was_revoked_does_not_come_back_under_another_id(sessions: Sessions
     assert told.value is None
 
 
+def test_tags_alone_begin_nothing_where_the_session_has_ended(sessions: Sessions) -> None:
+    named = begun(sessions, user="alice")
+    session = opened(sessions, named)
+    session.tag("user:7")
+    sessions.save(session, named)
+    late = opened(sessions, named)
+    assert late["user"] == "alice"
+    late.rotate("admin")
+    sessions.revoke("user:7")
+    assert sessions.save(late, named) == (None, 0)
+    assert sessions.revoke("admin") == 0
+
+
+def test_the_size_is_that_of_the_whole_session(cache: TierCache) -> None:
+    sessions = Sessions(cache, SECRET, max_size=1_000)
+    named = begun(sessions, first="x" * 600)
+    session = opened(sessions, named)
+    session["second"] = "y" * 500
+    with pytest.raises(ValueError, match=r"1\d\d\d bytes, and may have 1000 .* 'first'"):
+        sessions.save(session, named)
+    assert seen(sessions, named) == {"first": "x" * 600}
+    session["second"] = "y" * 300
+    sessions.save(session, named)
+    assert seen(sessions, named) == {"first": "x" * 600, "second": "y" * 300}
+
+
 def test_who_logs_in_again_while_the_session_ends_takes_nothing_of_it_along(sessions: Sessions) -> None:
     named = begun(sessions, user="alice", secret="of alice", colour="green")
     session = opened(sessions, named)

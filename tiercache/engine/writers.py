@@ -134,6 +134,7 @@ class Worker:
 
     @property
     def running(self) -> bool:
+        """Whether it works in this process: not before `start`, nor in the child of a fork."""
         return any(thread.is_alive() for thread in self._threads)
 
     def stop(self, drain: float) -> bool:

@@ -7,26 +7,15 @@ loses its history, it keeps every record of a purge, and whoever follows it has 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from tiercache.core.records import BATCH, Message, Row, Stamp, SyncPage, SyncRequest, Wake
 from tiercache.engine.ports import Subscription
 from tiercache.errors import TierUnavailable
 from tiercache.testing.clock import Clock
+from tiercache.tiers.immediate import awaitable
 from tiercache.tiers.memory_sessions import MemorySessions
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _awaitable(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The same for async code. Nothing here waits."""
-
-    async def acall(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call(*args, **kwargs)
-
-    return acall
 
 
 class MemorySharedTier:
@@ -150,14 +139,14 @@ class MemorySharedTier:
 
     # The same for event loops
 
-    aget = _awaitable(get)
-    aget_many = _awaitable(get_many)
-    apurge = _awaitable(purge)
-    asynchronise = _awaitable(sync)
-    aleave = _awaitable(leave)
-    aacquire = _awaitable(acquire)
-    arenew = _awaitable(renew)
-    arelease = _awaitable(release)
+    aget = awaitable(get)
+    aget_many = awaitable(get_many)
+    apurge = awaitable(purge)
+    asynchronise = awaitable(sync)
+    aleave = awaitable(leave)
+    aacquire = awaitable(acquire)
+    arenew = awaitable(renew)
+    arelease = awaitable(release)
 
     async def aset(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:
         self.set(key, value, ttl_ms, deadline)

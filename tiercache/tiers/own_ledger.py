@@ -27,6 +27,7 @@ from tiercache.core.records import (
     last_of,
 )
 from tiercache.errors import TierUnavailable
+from tiercache.tiers.immediate import awaitable
 
 EPOCH = "own"
 
@@ -124,27 +125,14 @@ class OwnLedger:
     def release(self, name: str, token: str, made: bool, deadline: float) -> None:
         """Nobody waits."""
 
-    async def apurge(
-        self, members: Sequence[str], everything: bool, deadline: float, seen: Stamp | None = None, *, ack: bool = False
-    ) -> list[Message]:
-        return self.purge(members, everything, deadline, seen, ack=ack)
+    # The same for event loops
 
-    async def asynchronise(
-        self, request: SyncRequest, process_id: str, deadline: float, bound: float, *, fleet: bool = False
-    ) -> SyncPage:
-        return self.sync(request, process_id, deadline, bound, fleet=fleet)
-
-    async def aleave(self, process_id: str, deadline: float) -> None:
-        self.leave(process_id, deadline)
-
-    async def aacquire(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
-        return self.acquire(name, token, ttl_ms, deadline)
-
-    async def arenew(self, name: str, token: str, ttl_ms: int, deadline: float) -> bool:
-        return self.renew(name, token, ttl_ms, deadline)
-
-    async def arelease(self, name: str, token: str, made: bool, deadline: float) -> None:
-        self.release(name, token, made, deadline)
+    apurge = awaitable(purge)
+    asynchronise = awaitable(sync)
+    aleave = awaitable(leave)
+    aacquire = awaitable(acquire)
+    arenew = awaitable(renew)
+    arelease = awaitable(release)
 
     def listen(self, deadline: float | None = None) -> Silence:
         subscription = Silence()
@@ -156,8 +144,7 @@ class OwnLedger:
         for subscription in list(self._subscriptions):
             subscription.close()
 
-    async def aclose(self) -> None:
-        self.close()
+    aclose = awaitable(close)
 
     def reset_after_fork(self) -> None:
         """A child goes on with its copy: what the parent has purged until now is dead in it too."""

@@ -113,7 +113,7 @@ REQUESTS = (
         _request("asks-max-stale-less", "9111 §5.2.1.2", "What is staler than max-stale does not do.", (cc("max-age=1"),), "max-stale=1", Step(ASKED, after=PAUSE)),
         _request("asks-max-stale-forbidden", "9111 §5.2.1.2", "must-revalidate outweighs max-stale.", (cc("max-age=1, must-revalidate"), ETAG), "max-stale", Step(ASKED, after=PAUSE)),
         _request("asks-only-if-cached-stale", "9111 §5.2.1.7", "only-if-cached gets a 504 where what is stored is stale.", (cc("max-age=1"),), "only-if-cached", Step(REFUSED, after=PAUSE)),
-        _request("asks-stale-forbidden", "9111 §5.2.2.2", "must-revalidate outweighs a client's stale-if-error.", (cc("max-age=1, must-revalidate"),), "stale-if-error=60", Step(FAILED, Answer(fails=True), after=PAUSE)),
+        _request("asks-stale-forbidden", "9111 §5.2.2.2", "must-revalidate outweighs a client's stale-if-error.", (cc("max-age=1, must-revalidate"), ETAG), "stale-if-error=60", Step(FAILED, Answer(fails=True), after=PAUSE)),
         _request("asks-garbage", "9111 §5.2.1", "What is malformed asks nothing.", FRESH, "max-age=x, min-fresh, max-age=-1", Step(REUSED)),
         _request("asks-only-if-cached-stored", "9111 §5.2.1.7", "only-if-cached gets what is stored.", FRESH, "only-if-cached", Step(REUSED)),
         Row("asks-no-store-first", "9111 §5.2.1.5", OPEN, "The response to a request with no-store is not stored.", (Step(ASKED, answer(*FRESH), (cc("no-store"),)), Step(ASKED))),
