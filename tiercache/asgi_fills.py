@@ -7,6 +7,7 @@ that goes away decides when, or whether, it ends. A refresh behind a stale answe
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import Context
 from typing import Any
@@ -29,7 +30,26 @@ _ASIDE = frozenset({"http.response.debug", "http.response.push", "http.response.
 """Messages that are not part of the response itself."""
 _PATIENCE = 0.5
 """Seconds between two looks at whether anybody still waits for a fill whose client has left."""
-_REFRESHED = ("type", "asgi", "http_version", "scheme", "path", "raw_path", "query_string", "root_path", "server")
+_REFRESHED = (
+    "type",
+    "asgi",
+    "http_version",
+    "scheme",
+    "path",
+    "raw_path",
+    "query_string",
+    "root_path",
+    "server",
+    # Where a framework stands around us: what it asks its own scope for, on the way to the view and in it.
+    "app",
+    "app_root_path",
+    "path_params",
+    "router",
+    "starlette.exception_handlers",
+    "litestar_app",
+    "path_template",
+    "route_handler",
+)
 """What a refresh takes over from the scope of the request that caused it: nothing that says who asked."""
 
 
@@ -52,15 +72,20 @@ class ASGIFills:
 
     async def fill(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the app and keep a copy of what it answers. Used as it is where nobody else waits for the outcome."""
+        heard: list[Message] = []
         try:
-            await self._call(exchange, scope, receive, send)
+            await self._call(exchange, scope, receive, send, heard)
             if exchange.again:
-                await self._call(exchange, scope, receive, send)
+                await self._call(exchange, scope, receive, send, heard)
         finally:
             exchange.abandon()
             await adrive(exchange.close())
 
-    async def _call(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(
+        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send, heard: list[Message]
+    ) -> None:
+        """Call the app; what it has `heard` of the request, it hears first when it is called again."""
+        again = heard.copy()
         fill = exchange.begin()
         conditions = exchange.conditions()
         if conditions is not None:
@@ -69,10 +94,14 @@ class ASGIFills:
         started = dropping = False
 
         async def recorded_receive() -> Message:
+            if again:
+                return again.pop(0)
             message = await receive()
-            if message["type"] == "http.request" and message.get("body"):
-                # An app that reads content may answer by it, and the key does not hold it.
-                exchange.refuse("body")
+            if message["type"] == "http.request":
+                heard.append(message)
+                if message.get("body"):
+                    # An app that reads content may answer by it, and the key does not hold it.
+                    exchange.refuse("body")
             return message
 
         async def recorded_send(message: Message) -> None:
@@ -80,6 +109,9 @@ class ASGIFills:
             kind = message["type"]
             if dropping:
                 return
+            if started == (kind == "http.response.start") and kind not in _ASIDE:
+                # A second head, or a body before the first: a server refuses that, if it has the app's own messages.
+                exchange.refuse("incomplete")
             if kind == "http.response.start":
                 message = self._started(exchange, message)
                 if exchange.lease is not None:
@@ -155,10 +187,9 @@ class ASGIFills:
         """Fill behind a stale answer, by a request of the cache's own. `state` is what the app's lifespan left."""
         own = {name: scope[name] for name in _REFRESHED if name in scope}
         own |= {"method": "GET", "headers": list(exchange.scrubbed or ()), "extensions": {}}
-        if state is not None:
-            own["state"] = dict(state)
-        if "app_root_path" in scope:
-            own["app_root_path"] = scope["app_root_path"]
+        if state is not None or "state" in scope:
+            # What others have noted there is of the client.
+            own["state"] = dict(state or ())
         # A context of its own: what outer middleware noted of the client in context variables is not for this request.
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._fill_alone(exchange, own), context=Context())
@@ -218,14 +249,16 @@ class ASGIFills:
 
 
 class _Client:
-    """The client of a fill that runs in another task: a queue that holds no more than what may be stored anyway."""
+    """The client of a fill that runs in another task: it holds no more than what may be stored anyway."""
 
     def __init__(self, exchange: Exchange, receive: Receive) -> None:
         self._exchange = exchange
         self._receive = receive
-        self._queue: asyncio.Queue[Message] = asyncio.Queue()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._messages: deque[Message] = deque()
+        self._news: asyncio.Future[None] | None = None
+        """The client waits for the next message."""
+        self._room: asyncio.Event | None = None
+        """The app waits for the client."""
         self._held = 0
         self._gone = False
         self.task: asyncio.Task[None]
@@ -233,9 +266,12 @@ class _Client:
 
     async def next(self) -> Message:
         """What to send next; `_END` when the app is done."""
-        message = await self._queue.get()
+        if not self._messages:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        message = self._messages.popleft()
         self._held -= len(message.get("body", b""))
-        if self._held <= self._exchange.limit:
+        if self._room is not None and self._held <= self._exchange.limit:
             self._room.set()
         return message
 
@@ -243,9 +279,15 @@ class _Client:
         """For the app. Waits only when the client lags behind by more than a stored body may have."""
         if self._gone:
             return
-        self._held += len(message.get("body", b""))
-        self._queue.put_nowait(message)
+        # A copy: some apps use one message, or one buffer, again and again, and this one is sent later.
+        message = {**message}
+        body = message.get("body", b"")
+        if body.__class__ is not bytes:
+            message["body"] = body = bytes(body)
+        self._held += len(body)
+        self._put(message)
         if self._held > self._exchange.limit:
+            self._room = self._room or asyncio.Event()
             self._room.clear()
             await self._room.wait()
 
@@ -260,8 +302,14 @@ class _Client:
     def left(self) -> None:
         """The client is gone; what the app still sends is for the store alone."""
         self._gone = True
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
 
     def end(self) -> None:
         """The fill has nothing left to do, not even to wait."""
-        self._queue.put_nowait(_END)
+        self._put(_END)
+
+    def _put(self, message: Message) -> None:
+        self._messages.append(message)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

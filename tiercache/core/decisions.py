@@ -32,6 +32,7 @@ REASONS = {
     "range": "the request asks for a part that the store cannot give",
     "condition": "the request has a condition that the store cannot answer",
     "client": "the request's own Cache-Control asks for it, and the rule says client_directives=True",
+    "nested": "another layer of the same cache stands around this one, and is at work on the request",
     "remembered": "no rule covers this URL, and a moment ago its answer was not for sharing",
     "status": "the status is not stored without the app's explicit word",
     "no-store": "the response says no-store",

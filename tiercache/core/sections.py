@@ -19,6 +19,7 @@ SECTIONS: Final = MappingProxyType(
         "range": "RFC 9110 §14.2",
         "condition": "RFC 9111 §4.3.2",
         "client": "RFC 9111 §5.2.1",
+        "nested": "",
         "remembered": "",
         "status": "RFC 9111 §3, RFC 9110 §15.1",
         "no-store": "RFC 9111 §5.2.2.5",

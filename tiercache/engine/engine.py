@@ -34,7 +34,7 @@ from tiercache.engine import session
 from tiercache.engine.breaker import Breaker
 from tiercache.engine.clocks import boot_clock
 from tiercache.engine.events import Complaints, Stats
-from tiercache.engine.fill import complain_to
+from tiercache.engine.fill import complain_to, current_fill
 from tiercache.engine.flights import Flights, Wakes
 from tiercache.engine.limits import Limits
 from tiercache.engine.memo import MEMORABLE, Memo
@@ -243,9 +243,14 @@ class Engine:
     def passes_by(self, request: Request) -> bool:
         """For a request that L1 does not answer: whether the store takes no part in it at all, and counts it then."""
         if not request.bypass:
-            if (request.key, request.credential) not in self.passing:
+            fill = current_fill()
+            if fill is not None and not fill.over and fill.ledger is self.ledger and fill.within(request.key):
+                # It would wait for the fill that has called it.
+                request.bypass = "nested"
+            elif (request.key, request.credential) in self.passing:
+                request.bypass = request.credential or "remembered"
+            else:
                 return False
-            request.bypass = request.credential or "remembered"
         self.stats.bypassed[request.bypass] += 1
         return True
 

@@ -260,6 +260,11 @@ class Exchange(Passage[Entry]):
             self.take.drop()
         super().abandon()
 
+    def _over(self) -> None:
+        if self.take is not None:
+            self.take.fill.over = True
+        super()._over()
+
     def refuse(self, reason: str, *, lasting: bool = False) -> None:
         """Do not store the response, for one of `decisions.REASONS`, and let go whoever waits for it."""
         if not self.recording:

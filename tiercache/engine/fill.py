@@ -36,6 +36,7 @@ class Fill:
         "ledger",
         "limit",
         "mark",
+        "over",
         "parent",
         "refusal",
         "since",
@@ -76,6 +77,9 @@ class Fill:
         """When the first stale value that it was made with stopped being fresh."""
         self.foreign = False
         """It was made with data that has been purged since, or whose history is lost."""
+        self.over = False
+        """What it makes is stored, or will not be. A task that was begun in it and outlives it still belongs to it, and
+        must not add to it for ever."""
 
     def follow(self, entry: Kept, ledger: Ledger, now: float) -> None:
         """It is being made with this value: what invalidates the one invalidates the other.
@@ -84,6 +88,8 @@ class Fill:
         against all that was known then, whatever version it was last checked at: a record that kills the value later
         has a higher number than the fill, and kills what carries its tags.
         """
+        if self.over:
+            return
         own = self.ledger
         if own is not None and own is not ledger:
             if own.namespace != ledger.namespace:
@@ -196,7 +202,7 @@ def tag(*tags: str) -> None:
         if not name or not isinstance(name, str):
             raise ConfigError("tag", name, "non-empty strings, such as 'product:7'")
     fill = _told("tag")
-    if fill is not None:
+    if fill is not None and not fill.over:
         fill.tags.update(tags)
 
 

@@ -32,7 +32,7 @@ class Recording:
         # Before the app is called: a fill that an invalidation overtakes is dead. The mark first: a bar put up between
         # the two reads then counts as later than this fill.
         mark = ledger.mark
-        self.fill = Fill(ledger.stamp(), mark, engine.clock(), ledger=ledger)
+        self.fill = Fill(ledger.stamp(), mark, engine.clock(), (request.key,), ledger)
         self.policy: Policy = request.route.policy
         self.limit = engine.max_body(self.policy)
         """Bytes that a stored body may have; the policy in force decides when the head has come."""

@@ -16,6 +16,7 @@ _ADVICE = {
     "authorization": "send the request without Authorization, or have the app mark the response as public",
     "credential": "send the request without that field",
     "route": "the rule that matches says cache=False; the first rule that matches decides",
+    "nested": "put the cache around the app once: by add_middleware or by cache.asgi, and not by both",
     "remembered": "a rule with a ttl for this URL; without one its last answer counts for a minute",
     "no-lifetime": "a rule with a ttl, or Cache-Control by the view",
     "set-cookie": "the view, or something inside the cache, sets a cookie; see drop_cookies",
@@ -36,7 +37,7 @@ class Outcome(NamedTuple):
 
     hit: bool
     forward: str
-    """Why the app was asked: `miss`, `stale`, `bypass`, `method`, `request`; empty: it was not."""
+    """Why the app was asked: `miss`, `stale`, `vary-miss`, `bypass`, `method`, `request`; empty: it was not."""
     stored: bool
     collapsed: bool
     ttl: int | None
