@@ -103,7 +103,7 @@ async def test_an_app_that_is_asked_once_more_hears_the_request_once_more(behind
 
 
 async def test_what_a_task_says_that_outlives_its_response_is_not_kept_for_ever() -> None:
-    """A worker that the first request starts, and that runs as long as the process, is part of that request's context."""
+    """A worker that the first request starts, and that runs as long as the process, has that request's context."""
     from tiercache import tag
     from tiercache.engine.fill import current_fill
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.parity.conftest import Pair, World
+from tests.parity.conftest import RULE, Pair, World
 from tests.parity.faces import Asked, Origin, Reply
+from tiercache import TierCache
 from tiercache.core import keys
 from tiercache.core.decisions import MAX_FIELDS, MAX_VARY, REASONS
 from tiercache.core.keys import MAX_SELECTING, picked_cookies, picked_query
@@ -168,17 +169,25 @@ def test_vary_by_long_values_is_accounted_for(world: World) -> None:
 
 def test_what_is_remembered_of_urls_is_bounded(world: World) -> None:
     """Clients choose URLs, their number and their length."""
-    origin = Origin(Reply(headers=[TEXT, ("Cache-Control", "private")]))
-    face = world.face(origin)
+    replies = {"p": Reply(headers=[TEXT, ("Cache-Control", "private")]), "down": Reply(status=500, reason="Failed")}
+    replies["other"] = replies["p"]
+    declared: Any = TierCache().cached(ttl="10m")(lambda: Reply())
+    origin = Origin(lambda asked: replies.get(asked.path.split("/")[1]) or declared())
+    face, hands = world.turnable(origin, rules={**RULE, "/down/{id}": {"ttl": "1s", "stale_if_error": "1h"}})
     engine = face.cache._engine
-    for memo in (engine.unshareable, engine.passing):
+    memos: list[Any] = [engine.unshareable, engine.passing, engine.declared, engine.cooling]
+    for memo in memos:
         memo._limit = 50
-    for number in range(200):
-        face.get(f"/p/{number}")
-        face.get(f"/other/{number}")
-    for path in ("/p/1", "/other"):
-        face.get(f"{path}?{'x' * 10_000}")
-    for memo in (engine.unshareable, engine.passing):
+    down, replies["down"] = replies["down"], Reply()
+    urls = [f"/{kind}/{number}" for number in range(60) for kind in ("p", "other", "declared", "down")]
+    urls += [f"/{kind}/1?{'x' * 10_000}" for kind in ("p", "other", "declared", "down")]
+    for url in urls:
+        face.get(url)
+    replies["down"] = down
+    hands.turn(2)
+    for url in urls:
+        face.get(url)
+    for memo in memos:
         assert 0 < len(memo) <= 50
         assert max(len(repr(key)) for key in memo._until) < 3_000
     assert len(engine.flights) == 0

@@ -21,7 +21,7 @@ from tiercache.core.conditional import GENERATED_PREFIX
 from tiercache.core.credentials import Credentials
 from tiercache.core.directives import accepts
 from tiercache.core.entries import Entry, Kept, Variants
-from tiercache.core.keys import Key, canonical, picked_cookies, picked_query, selecting
+from tiercache.core.keys import Key, picked_cookies, picked_query, selecting
 from tiercache.core.ledger import Ledger
 from tiercache.core.messages import Request, StoredResponse
 from tiercache.core.origins import ORIGIN
@@ -37,7 +37,7 @@ from tiercache.engine.events import Complaints, Stats
 from tiercache.engine.fill import complain_to, current_fill
 from tiercache.engine.flights import Flights, Wakes
 from tiercache.engine.limits import Limits
-from tiercache.engine.memo import MEMORABLE, Memo
+from tiercache.engine.memo import Memo
 from tiercache.engine.origins import Origins
 from tiercache.engine.ports import Clock, LocalStore, PurgeWatcher, SharedStore
 from tiercache.engine.serving import Presenter
@@ -261,8 +261,6 @@ class Engine:
         that may be stored is. Where only the app's own words could make one so, and for requests with credentials,
         the store steps aside altogether.
         """
-        if len(canonical(request.key)) > MEMORABLE:
-            return
         self.declared.discard(request.key)
         if expected and not request.credential:
             self.unshareable.add(request.key, UNSHAREABLE_FOR)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from tiercache.core.keys import canonical
 from tiercache.engine.ports import Clock
 
 K = TypeVar("K", bound=Hashable)
 
 MEMORABLE = 2_048
-"""Bytes of what clients send and that is remembered so: they choose how long it is."""
+"""Bytes of a key that is remembered: clients choose how long they are."""
 
 
 class Memo(Generic[K]):
@@ -22,7 +23,9 @@ class Memo(Generic[K]):
         self._until: dict[K, float] = {}
 
     def add(self, key: K, seconds: float) -> None:
-        """Remember `key` for so many seconds."""
+        """Remember `key` for so many seconds, unless it is very long."""
+        if len(canonical((key,))) > MEMORABLE:
+            return
         if len(self._until) >= self._limit:
             newest = list(self._until.items())[self._limit // 2 :]
             self._until = dict(newest)

@@ -8,7 +8,7 @@ origin, then, until it is plain that what stands inside of the cache says nothin
 from __future__ import annotations
 
 from tiercache.core.entries import Kept
-from tiercache.core.keys import Key, canonical
+from tiercache.core.keys import Key
 from tiercache.core.messages import Request
 from tiercache.core.origins import ORIGIN
 from tiercache.engine.memo import MEMORABLE, Memo
@@ -49,8 +49,8 @@ class Origins:
     def answered(self, entry: Kept, request: Request, now: float) -> None:
         """The app has answered a request so."""
         origin = request.field(ORIGIN)
-        if origin is None or entry.to_origins is not None or len(canonical((request.key, origin))) > MEMORABLE:
+        if origin is None or entry.to_origins is not None:
             return
-        if len(self._strangers) < ENOUGH:
+        if len(self._strangers) < ENOUGH and len(origin) <= MEMORABLE:
             self._strangers.add(origin)
         self._told.add((request.key, origin), max(TOLD_FOR, entry.fresh_until - now))
