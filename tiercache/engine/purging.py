@@ -123,8 +123,9 @@ def _routes(setting: str, routes: RouteTable, value: Names | None) -> list[str]:
 
 def _bans(where: str, settings: PurgeSettings, soft: bool) -> list[str]:
     members = []
-    for setting, kind in (("prefix", "b:p:"), ("glob", "b:g:")):
-        for text in _strings(f"{where}: {setting}", settings.get(setting)):  # type: ignore[arg-type]
+    named = (("prefix", "b:p:", settings.get("prefix")), ("glob", "b:g:", settings.get("glob")))
+    for setting, kind, value in named:
+        for text in _strings(f"{where}: {setting}", value):
             if not text.startswith(("/", "*")) or (text[0] == "*" and setting == "prefix"):
                 raise ConfigError(f"{where}: {setting}", text, "a path that begins with '/'")
             if soft:
