@@ -161,6 +161,20 @@ def test_without_a_target_it_is_what_the_environment_names(
     assert len(read(capsys)[1]["routes"]) == 2
 
 
+def test_a_file_that_lies_here_is_pointed_to(
+    capsys: pytest.CaptureFixture[str], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err == ""
+    Path("tiercache.toml").write_text('namespace = "shop"\n', encoding="utf-8")
+    assert main(["check"]) == 0
+    assert "tiercache check tiercache.toml" in capsys.readouterr().err
+    monkeypatch.setenv("TIERCACHE_CONFIG", shop)
+    assert main(["check"]) == 0
+    assert main(["check", "tiercache.toml"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("text", "plain", "strict"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,10 +13,13 @@ from tiercache.cli.report import Report, as_json, as_lines
 from tiercache.cli.targets import from_code, from_file, is_code
 from tiercache.config.checks import check, refused
 from tiercache.config.contradictions import CONTRADICTIONS, Finding
+from tiercache.config.sources import CONFIG_VARIABLE
 from tiercache.errors import ConfigError
 
 NAME: Final = "check"
 HELP: Final = "print the effective policy of every route, and every contradiction"
+_USUAL: Final = "tiercache.toml"
+"""How the guides call the file."""
 _EXITS: Final = """\
 exit codes:
   0  nothing is wrong
@@ -73,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _look(options: argparse.Namespace) -> Report:
     target: str | None = options.target
+    if target is None and not os.environ.get(CONFIG_VARIABLE) and os.path.exists(_USUAL):
+        print(f"only the environment was looked at; for the file here: tiercache check {_USUAL}", file=sys.stderr)
     try:
         if target is not None and is_code(target):
             configuration = from_code(target, options.app_dir, factory=options.factory)
