@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.test_wsgi import app_with, environ_for
 from tiercache import TierCache
 from tiercache.core.entries import Variants
+from tiercache.testing import isolated
 
 
 def test_the_bytes_of_a_marker_are_those_of_the_keys_that_it_has() -> None:
@@ -32,3 +37,33 @@ def test_the_bytes_of_a_marker_are_those_of_the_keys_that_it_has() -> None:
         assert len(known.kept) <= 3
         assert known.size == alone + sum(known.kept.values())
     assert known.full
+
+
+def test_what_l2_has_does_not_take_the_place_of_what_is_newer_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write of the newer one was lost, and both are stale by now."""
+    bodies = [b"one", b"two"]
+
+    def origin(environ: Any, start_response: Any) -> list[bytes]:
+        body = bodies.pop(0)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body]
+
+    with isolated() as caches:
+        cache = TierCache("redis://localhost:1/0")
+        cache.route("/p", ttl="10s", stale_if_error="1h")
+        app = cache.wsgi(origin)
+
+        def get() -> bytes:
+            body = app(environ_for("/p"), lambda *args: lambda data: None)
+            try:
+                return b"".join(body)
+            finally:
+                getattr(body, "close", lambda: None)()
+
+        assert get() == b"one"
+        caches.clock.advance("11s")
+        monkeypatch.setattr(cache._engine.shared, "set", lambda *args: None)
+        assert get() == b"two"
+        caches.clock.advance("11s")
+        # The app has no more to say, and fails.
+        assert get() == b"two"

@@ -252,6 +252,14 @@ def test_what_was_said_for_several_is_taken_over() -> None:
     assert other.foreign
 
 
+@pytest.mark.parametrize(("batch", "number"), [(Stamp("E", 3), 3), (Stamp("E", 7), 5), (Stamp("F", 3), 5)])
+def test_what_is_made_for_several_is_as_old_as_what_it_is_made_with(batch: Stamp, number: int) -> None:
+    """A loader of many has used a value of another cache, which knew of fewer purges."""
+    one = Fill(Stamp("E", 5), 0, 100.0)
+    one.merge(Fill(batch, 0, 100.0))
+    assert one.stamp == Stamp("E", number)
+
+
 def test_another_cache_of_the_namespace_may_know_less() -> None:
     mine, theirs = local(7), local(3)
     mine.namespace = theirs.namespace = "same"
