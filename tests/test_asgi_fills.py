@@ -309,3 +309,40 @@ async def test_the_write_to_l2_holds_neither_client_nor_followers_up(redis_serve
         await leader.done()
     finally:
         await cache.aclose()
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["stored", "too large"])
+async def test_the_fleet_does_not_wait_for_what_an_app_does_behind_its_response(
+    redis_server: RedisServer, large: bool
+) -> None:
+    """A background task may take its time. What the response is, is known; and the lease is given back."""
+    caches = [
+        TierCache(redis_server.url, l2_budget="20s", l2_slow="20s", lease_wait="1h", max_body=1 if large else 1_000)
+        for _ in range(2)
+    ]
+    release = asyncio.Event()
+    calls = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await send({"type": "http.response.start", "status": 200, "headers": list(TEXT)})
+        await send({"type": "http.response.body", "body": b"page"})
+        if calls == 1:
+            await release.wait()
+
+    for cache in caches:
+        cache.route("/p/{id}", ttl="10m", coalesce="fleet")
+    first, second = (cache.asgi(app) for cache in caches)
+    try:
+        leader = Visit(first)
+        await leader.has(2)
+        seen = await visit(second)
+        assert seen.body == b"page"
+        assert (seen.outcome == b"tiercache; hit; detail=l2") == (not large)
+        release.set()
+        await leader.done()
+        assert calls == (2 if large else 1)
+    finally:
+        for cache in caches:
+            await cache.aclose()

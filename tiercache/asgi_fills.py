@@ -91,7 +91,7 @@ class ASGIFills:
         if conditions is not None:
             kept = [pair for pair in scope["headers"] if pair[0] not in CONDITIONS]
             scope = {**scope, "headers": [*kept, *conditions]}
-        started = dropping = False
+        started = dropping = ended = False
 
         async def recorded_receive() -> Message:
             if again:
@@ -105,7 +105,7 @@ class ASGIFills:
             return message
 
         async def recorded_send(message: Message) -> None:
-            nonlocal started, dropping
+            nonlocal started, dropping, ended
             kind = message["type"]
             if dropping:
                 return
@@ -125,12 +125,16 @@ class ASGIFills:
                     return
             elif kind == "http.response.body":
                 exchange.chunk(message.get("body", b""))
-                if not message.get("more_body", False):
+                ended = not message.get("more_body", False)
+                if ended:
                     exchange.complete()
             elif kind not in _ASIDE:
                 # A file by path, trailers: part of the response that does not pass through here.
                 exchange.refuse("extension")
             await send(message)
+            if ended and (exchange.share is not None or exchange.lease is not None):
+                # Others in the fleet wait for it, and not for what the app does behind its response.
+                await adrive(exchange.close())
 
         token = enter(fill)
         try:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.parity.conftest import World
 from tests.parity.faces import Asked, Origin, Reply
-from tiercache import tag
+from tiercache import tag, ttl
 
 TEXT = ("Content-Type", "text/plain")
 
@@ -90,6 +90,19 @@ def test_statuses_that_need_the_apps_word(world: World, status: int) -> None:
 def test_statuses_that_are_never_stored(world: World, status: int) -> None:
     explicit = Reply(status=status, headers=[TEXT, ("Cache-Control", "public, max-age=60")])
     assert twice(world, explicit) == ["tiercache; fwd=miss; detail=status"] * 2
+
+
+@pytest.mark.parametrize("status", [302, 403, 404, 500, 503])
+def test_a_view_that_names_a_lifetime_and_then_fails(world: World, status: int) -> None:
+    """The page of an error would else be everybody's for as long as that, and what one client is refused as well."""
+
+    def answer(asked: Asked) -> Reply:
+        ttl("10m")
+        return Reply(status=status, reason="Whatever")
+
+    face = world.face(Origin(answer))
+    assert face.get("/p/1").outcome.endswith("stored" if status < 400 else "detail=status")
+    assert face.get("/p/1").hit == (status < 400)
 
 
 def test_without_a_rule_only_the_apps_word_counts(world: World) -> None:

@@ -203,7 +203,8 @@ def _with_lifetime(
     heuristic = policy.heuristic if status in GUESSED or control.public else None
     lifetime, source = freshness(fields, control, received=now, ttl=ttl, heuristic=heuristic)
     app_decides = source not in (Source.POLICY, Source.HEURISTIC, Source.NONE)
-    if chosen_ttl is not None:
+    # What a view says of the page that it makes, it does not say of the error that came out instead.
+    if chosen_ttl is not None and (status < 400 or source is not Source.NONE):
         lifetime, app_decides, source = chosen_ttl, False, Source.POLICY
     if source is Source.NONE and not control.no_cache:
         return Verdict("no-lifetime" if status in STORED_BY_POLICY else "status", lasting=status in STORED_BY_POLICY)

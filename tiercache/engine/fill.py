@@ -216,6 +216,9 @@ def no_store(reason: str = "no_store()") -> None:
 def ttl(duration: Any) -> None:
     """Set the lifetime of the response being made, over whatever rule, decorator or header says.
 
+    An error (400 and above) is not stored by this word alone: a view that says it may fail afterwards. `ttl_by_status`,
+    or a lifetime in the error's own fields, has it stored, for as long as is said here.
+
     Args:
         duration: seconds, a `timedelta`, or a string such as `"5s"`.
 
