@@ -231,9 +231,10 @@ class TierCache(Strategies):
             wait: return when every process has applied it or trusts nothing any more: at most the staleness bound
                 after the ledger has it.
             settle: repeat it once after this time, for views that read from a database replica which lags.
+            quiet: where the shared tier does not confirm it, say so in the receipt (`confirmed`) and the log alone.
 
         Raises:
-            PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued.
+            PurgeUnconfirmed: the shared tier has not confirmed it; it holds here and is queued. Not with `quiet`.
             PurgeError: called on a running event loop, which it would block: `await apurge(...)` there.
             ConfigError: nothing to purge is named, or something that is none.
         """

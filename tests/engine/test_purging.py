@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.asgi_client import scope_for
-from tiercache import ConfigError, PurgeError, PurgeReceipt, TierCache
+from tests.servers import free_port
+from tiercache import ConfigError, PurgeError, PurgeReceipt, PurgeUnconfirmed, TierCache
 from tiercache.asgi import ASGIRequest
 from tiercache.core.keys import bucket_of
 from tiercache.core.records import is_text
@@ -78,6 +79,7 @@ def test_a_path_is_meant_encoded_or_not() -> None:
         ({"tag": "a"}, "purge: tag"),
         ({"tags": "a", "soft": "yes"}, "purge: soft"),
         ({"tags": "a", "wait": 1}, "purge: wait"),
+        ({"tags": "a", "quiet": "yes"}, "purge: quiet"),
         ({"tags": "a", "settle": "soon"}, "purge: settle"),
     ],
 )
@@ -108,3 +110,28 @@ async def test_a_purge_that_would_block_the_loop_names_the_other() -> None:
     receipt = await cache.apurge(tags="a")
     assert receipt == PurgeReceipt(receipt.epoch, 1, ("t:a",), False, False)
     assert (await cache.apurge(everything=True)).number == 2
+
+
+def test_a_quiet_purge_tells_by_its_receipt_that_it_is_not_confirmed() -> None:
+    cache = TierCache(f"redis://127.0.0.1:{free_port()}/0", purge_timeout="10s")
+    cache.on("changed", tags=["a:{id}"], quiet=True)
+    cache.on("moved", tags=["a:{id}"], quiet=True)
+    cache.on("moved", tags=["b:{id}"])
+    try:
+        for receipt in (cache.purge(tags="a:1", quiet=True), cache.emit("changed", id=1)):
+            assert (receipt.members, receipt.everything, receipt.confirmed) == (("t:a:1",), False, False)
+        assert [item.members for item in cache._engine.ledger.pending()] == [("h:t:a:1",)]
+        everything = cache.purge(everything=True, quiet=True)
+        assert (everything.everything, everything.confirmed) == (True, False)
+        assert cache._engine.ledger.pending()[0].everything
+        # Loud where one of several rules is.
+        with pytest.raises(PurgeUnconfirmed):
+            cache.emit("moved", id=1)
+        with pytest.raises(PurgeUnconfirmed):
+            cache.purge(tags="a:1")
+    finally:
+        cache.close()
+
+
+def test_a_purge_is_confirmed_where_there_is_nobody_to_confirm_it() -> None:
+    assert TierCache().purge(tags="a", quiet=True).confirmed

@@ -31,6 +31,7 @@ class EventSettings(TypedDict, total=False):
     soft: bool
     wait: bool
     settle: Duration | None
+    quiet: bool
 
 
 def _template(value: Any) -> Any:
@@ -77,6 +78,7 @@ _ROWS: Final = (
     Setting("soft", FLAG, False, "Whether what is named counts as stale in place of dead."),
     Setting("wait", FLAG, False, "Whether `emit` returns only when every process has applied it."),
     Setting("settle", optional(DURATION), None, "Repeat it once after this time, in seconds."),
+    Setting("quiet", FLAG, False, "Whether nothing is raised where Redis has not confirmed it: the receipt tells."),
 )
 _FILLED_SETTINGS: Final = ("urls", "prefix", "glob")
 _SELECTING: Final = ("tags", "route", *_FILLED_SETTINGS, "everything")
@@ -100,6 +102,7 @@ class EventRule(Validated):
     soft: bool
     wait: bool
     settle: float | None
+    quiet: bool
 
     @classmethod
     def of(cls, event: Any, settings: Mapping[str, Any], where: str = "") -> Self:

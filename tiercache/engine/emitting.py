@@ -49,4 +49,5 @@ def united(purges: Iterable[Purge]) -> Purge:
         everything=everything,
         wait=any(purge.wait for purge in purges),
         settle=0.0,
+        quiet=all(purge.quiet for purge in purges),
     )

@@ -37,6 +37,7 @@ class PurgeSettings(TypedDict, total=False):
     soft: bool
     wait: bool
     settle: Duration | None
+    quiet: bool
 
 
 class Purge(NamedTuple):
@@ -50,6 +51,8 @@ class Purge(NamedTuple):
     """The floor of the ledger is raised, in place of members."""
     wait: bool
     settle: float
+    quiet: bool = False
+    """Whether the receipt alone tells that it is not confirmed."""
 
 
 class PurgeReceipt(NamedTuple):
@@ -69,6 +72,8 @@ class PurgeReceipt(NamedTuple):
     isolated: tuple[str, ...] = ()
     """With `wait=True`, the processes seen lately that have not: cut off or ended. Cut off, they may go on answering
     with what they have filled themselves, for the `isolated_ttl` of its rule."""
+    confirmed: bool = True
+    """False, with `quiet=True` alone: Redis has not confirmed it. It holds in this process, and is queued."""
 
 
 def _strings(setting: str, value: Names | None) -> list[str]:
@@ -164,6 +169,7 @@ def purge_for(routes: RouteTable, settings: PurgeSettings, where: str = "purge")
         everything=everything and not soft,
         wait=_flag(f"{where}: wait", settings.get("wait", False)),
         settle=0.0 if settle is None else parse_duration(f"{where}: settle", settle),
+        quiet=_flag(f"{where}: quiet", settings.get("quiet", False)),
     )
 
 
@@ -180,7 +186,9 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
 
     Raises:
         PurgeUnconfirmed: the shared tier has not confirmed it. It holds in this process and is queued for the rest.
+            Where it is to be quiet, the receipt says so.
     """
+    everything = purge.everything or SOFT_EVERYTHING in purge.members
     for name in purge.named:
         if "{" in name and _UNFILLED.search(name):
             engine.complaints.swallow("purge of a template", f"{name[2:]!r} is no tag yet; f{name[2:]!r} would be")
@@ -189,12 +197,13 @@ def carry_out(engine: Engine, purge: Purge) -> Flow[PurgeReceipt]:
     deadline = time.monotonic() + engine.settings.purge_timeout
     messages, error = yield from flows.invalidate(engine, purge.members, purge.everything, deadline, ack=purge.wait)
     if error is not None:
+        if purge.quiet:
+            return PurgeReceipt(*engine.ledger.stamp(), purge.named, everything, _shared(engine), confirmed=False)
         raise unconfirmed(error) from error
     last = messages[-1]
     fleet = Fleet((), ())
     if purge.wait and engine.shared is not None:
         fleet = yield from wait_for_fleet(engine, last)
-    everything = purge.everything or SOFT_EVERYTHING in purge.members
     return PurgeReceipt(last.epoch, last.number, purge.named, everything, _shared(engine), *fleet)
 
 
