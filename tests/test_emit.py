@@ -13,6 +13,7 @@ from tests.parity.waiting import eventually
 from tests.servers import RedisServer, free_port
 from tests.test_cache import asked
 from tiercache import ConfigError, PurgeError, PurgeUnconfirmed, TierCache
+from tiercache.engine.emitting import purges_of, united
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,6 +45,16 @@ async def test_the_same_from_async_code() -> None:
     with pytest.raises(PurgeError, match=r"await cache\.aemit"):
         cache.emit("product.updated", id=7)
     assert (await cache.aemit("product.updated", id=7)).members == ("t:product:7",)
+
+
+def test_one_rule_that_waits_has_the_purge_of_all_wait() -> None:
+    cache = shop()
+    cache.on("moved", tags="product:{id}", wait=True)
+    cache.on("moved", tags="category:{id}")
+    (purge,) = [united(purges_of(cache.routes, cache.events, "moved", {"id": 7}))]
+    assert (purge.wait, purge.members) == (True, ("h:t:product:7", "h:t:category:7"))
+    cache.on("closed", tags="product:{id}")
+    assert not united(purges_of(cache.routes, cache.events, "closed", {"id": 7})).wait
 
 
 def test_several_rules_add_up_to_one_purge() -> None:

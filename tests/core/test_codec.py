@@ -182,6 +182,13 @@ def test_a_pickle_in_a_right_frame_is_not_run() -> None:
         decode(framed(pickle.dumps(Bomb())))
 
 
+def test_a_body_inside_the_meta_part_is_refused() -> None:
+    """Of two bodies it would be open which one was checked."""
+    value = response(body=b"<p>inside</p>")
+    with pytest.raises(CodecError, match="inside"):
+        decode(framed(msgspec.msgpack.encode(value), b"<p>outside</p>"), KEY)
+
+
 @pytest.mark.parametrize("data", ["text", None, 7, [b"x"]])
 def test_what_is_not_bytes_is_refused(data: Any) -> None:
     with pytest.raises(CodecError, match="not bytes"):

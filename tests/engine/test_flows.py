@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
 
 from tests.clock import Clock
-from tests.engine.by_hand import attached, ended
+from tests.engine.by_hand import attached, ended, page
 from tiercache.engine import flows
 from tiercache.errors import TierError, TierRejected, TierTooLarge, TierUnavailable
 
@@ -31,3 +32,19 @@ def test_what_l2_refuses_it_answers_all_the_same(error: TierError, failed: bool)
     next(flow)
     assert ended(flow, b"value") == b"value"
     assert noted == [failed, False]
+
+
+def test_the_trust_of_a_long_sync_runs_from_its_first_question() -> None:
+    """What is purged between two pages may be missing in all of them, as far as anybody can say."""
+    clock = Clock()
+    engine = attached(clock)
+    clock.turn(10.0)
+    began = clock()
+    flow = flows.sync(engine, inf)
+    next(flow)
+    for number in range(3):
+        clock.turn(0.2)
+        flow.send(page(9, (f"h:t:{number}", number + 1))._replace(last=number + 1, complete=False))
+    clock.turn(0.2)
+    assert ended(flow, page(9, ("h:t:last", 9))) is not None
+    assert engine.ledger.trusted_until == began + engine.ledger.bound

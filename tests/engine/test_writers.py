@@ -241,6 +241,22 @@ def test_it_drains_before_it_stops(cache: TierCache, queue: RedisTier) -> None:
         assert queue.attend("stock", "next", 1000, time.monotonic() + PATIENCE) == ["next"]
 
 
+def test_one_that_is_about_to_stop_takes_no_more_partitions(cache: TierCache, queue: RedisTier) -> None:
+    """Another one is to have them, and would wait for leases that nobody gives back."""
+    worker = Worker(cache._engine, queue, [Database()], owned=30.0)
+    soon = time.monotonic() + PATIENCE
+    assert queue.take(Place("stock", 2), "another", 30_000, soon) is not None
+    worker._share(worker._sinks["stock"])
+    assert sorted(place.partition for place in worker._owned) == [0, 1, 3]
+    worker._draining.set()
+    queue.give(Place("stock", 2), "another", soon)
+    worker._share(worker._sinks["stock"])
+    assert sorted(place.partition for place in worker._owned) == [0, 1, 3]
+    # What it owns it keeps, until it is written.
+    assert queue.take(Place("stock", 0), "another", 30_000, soon) is None
+    assert queue.take(Place("stock", 2), "another", 30_000, soon) is not None
+
+
 def test_it_stops_though_the_database_is_away(cache: TierCache, queue: RedisTier) -> None:
     database = Database()
 

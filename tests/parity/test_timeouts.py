@@ -196,6 +196,19 @@ def test_a_fill_that_hangs_for_good_does_not_take_its_url_along(world: World, mo
     nothing_left(face)
 
 
+def test_a_fill_that_its_rule_gives_more_time_does_not_hang(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates()
+    face = world.face(gates.origin, rules=rules(fill_timeout=FAR), lease_wait="30s")
+    monkeypatch.setattr(opening, "HUNG", 0.0)
+    calls = [face.begin("/p/1") for _ in range(3)]
+    gates.origin.wait_for_call()
+    eventually(lambda: waiting_here(face) == 3)
+    gates.release()
+    assert {call.result().status for call in calls} == {200}
+    assert gates.origin.calls == 1
+    nothing_left(face)
+
+
 def test_an_old_answer_is_better_than_504(world: World) -> None:
     gates = Gates(1)
     face, _ = aged(world, gates, stale_if_error="1h", fill_timeout=AT_ONCE)
