@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import tracemalloc
 from typing import Any
@@ -79,6 +80,19 @@ def test_it_ends_by_the_clock_that_it_is_given() -> None:
     assert kept(store, "a") is not None
     clock.turn(61.0)
     assert kept(store, "a") is None
+
+
+@pytest.mark.parametrize("idle", range(1, 12))
+def test_none_ends_while_it_is_looked_at(idle: int) -> None:
+    """By a clock that goes on with each look at it."""
+    store = MemorySessions(timer=itertools.count().__next__)
+    lifetime = Lifetime(float(idle), 600.0)
+    for name in "abc":
+        begun(store, name, lifetime=lifetime)
+    kept(store, "a")
+    drive(store.save("b", SessionChanges({"more": b"2"}, (), ()), "u", lifetime, 0.0))
+    assert 0 <= drive(store.revoke("user:1", 0.0)) <= 3
+    assert drive(store.revoke("user:1", 0.0)) == 0
 
 
 def test_the_child_of_a_fork_waits_for_no_thread_of_its_parent() -> None:

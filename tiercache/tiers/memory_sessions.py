@@ -38,7 +38,8 @@ def _at_once(
     def flow(self: MemorySessions, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Never, None, R]:
         yield from ()
         self._reach()
-        with self._lock:
+        # Time stands still meanwhile: what is there is not to end between two looks at it.
+        with self._lock, self._kept.timer:
             return call(self, *args, **kwargs)
 
     return flow
@@ -81,7 +82,7 @@ class MemorySessions:
     @_at_once
     def begin(self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float) -> bool:
         """Begin a session. False: it would be over at once."""
-        return self._put(session, changes.upon(StoredSession({}, "")), token, self._timer(), lifetime)
+        return self._put(session, changes.upon(StoredSession({}, "")), token, self._kept.timer(), lifetime)
 
     @_at_once
     def save(self, session: str, changes: SessionChanges, token: str, lifetime: Lifetime, deadline: float) -> bool:
@@ -106,9 +107,9 @@ class MemorySessions:
         kept = self._kept.get(session)
         whole = rotation.becomes(None if kept is None else kept.stored)
         if kept is None:
-            return bool(whole) and self._put(fresh, whole, token, self._timer(), lifetime)
+            return bool(whole) and self._put(fresh, whole, token, self._kept.timer(), lifetime)
         moved = StoredSession({}, "", moved=True)
-        self._kept[session] = _Kept(moved, kept.begun, self._timer() + grace, moved.size)
+        self._kept[session] = _Kept(moved, kept.begun, self._kept.timer() + grace, moved.size)
         return self._put(fresh, whole, token, kept.begun, lifetime)
 
     @_at_once
@@ -136,7 +137,7 @@ class MemorySessions:
         return session in self._kept
 
     def _keep(self, session: str, stored: StoredSession, begun: float, lifetime: Lifetime) -> None:
-        until = min(self._timer() + lifetime.idle, begun + lifetime.absolute)
+        until = min(self._kept.timer() + lifetime.idle, begun + lifetime.absolute)
         if stored.size > self._most:
             raise TierTooLarge(f"a session of about {stored.size} bytes, where all together may have {self._most}")
         # An item that has ended already is not taken by the store, and what was there would stay.
