@@ -20,7 +20,7 @@ from tiercache.core.write_queue import Letter, Place, QueueState
 from tiercache.data import ReadThrough
 from tiercache.data_store import K, V, Wiring, raised
 from tiercache.engine import flows, writing
-from tiercache.engine.capabilities import lacking, queue_of
+from tiercache.engine.capabilities import lacking
 from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
 from tiercache.engine.queue_terms import QueueTerms
@@ -81,9 +81,9 @@ def queue_terms(name: object, settings: Mapping[str, Any], engine: Engine) -> tu
     where = f"store {name!r}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError("store", name, "a name of 1 to 64 letters, digits and . _ - for a write-behind store")
-    if queue_of(engine) is None:
-        wanted = "that of a Redis, which keeps the queue; in tests, isolated(url=...)"
-        raise lacking(engine, f"{where}: url of its cache", wanted)
+    # By the settings: an isolated test may put another tier in its place, which has no queue.
+    if engine.settings.url is None or engine.settings.apart:
+        raise lacking(engine, f"{where}: url of its cache", "that of a Redis, which keeps the queue")
     rest = dict(settings)
     held = {one: row.kind(qualified(where, one), rest.pop(one, row.default)) for one, row in QUEUE.items()}
     terms = QueueTerms(

@@ -30,6 +30,7 @@ def test_one_at_a_time() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_it_is_free_in_a_forked_child_and_still_held_in_the_parent() -> None:
     lock, held, over = ForkableLock(), threading.Event(), threading.Event()
 

@@ -471,8 +471,13 @@ def test_sessions_that_are_cut_off_are_not_saved(caches: Isolation) -> None:
 
 
 def test_a_queue_of_writes_needs_a_redis(caches: Isolation) -> None:
-    with pytest.raises(ConfigError, match=r"store 'stock': url .*isolated\(url=...\)"):
-        cached(NOWHERE).write_behind("stock", load=lambda key: 0, write=lambda batch: None)
+    """An app that is made within the test declares it as any other does; only to write takes more."""
+    store = cached(NOWHERE).write_behind("stock", load=lambda key: 7, write=lambda batch: None, ttl="1m")
+    assert store.get("tea") == 7
+    with pytest.raises(TierUnavailable, match=r"isolated\(url=...\)"):
+        store.set("tea", 8)
+    with pytest.raises(ConfigError, match=r"store 'stock': url .* None .*a Redis, which keeps the queue"):
+        cached().write_behind("stock", load=lambda key: 7, write=lambda batch: None)
 
 
 class ShopTest(unittest.TestCase):
