@@ -3,9 +3,11 @@ runs: also within the locks that its end takes."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tiercache.engine.breaker import Breaker
 from tiercache.engine.events import Complaints, Stats
 from tiercache.engine.limits import Limits
 from tiercache.tiers.own_ledger import OwnLedger
+from tiercache.tiers.pools import Pools
 
 GUARD = 20.0
 
@@ -57,6 +60,23 @@ def test_it_does_not_wait_for_the_lock_that_its_own_thread_holds(
             ending(held)
 
     ends(collecting)
+
+
+def test_nor_for_that_of_the_connections() -> None:
+    """A write that was left under way by a loop that has ended is gone on with by the loop that collects it."""
+    servers: Any = SimpleNamespace(version=0)
+    pools = Pools(servers, 1, servers)
+
+    def collecting() -> None:
+        with pools.lock:
+            asyncio.run(asking())
+
+    async def asking() -> None:
+        await (await pools.new_pool()).aclose()
+        await pools.aclose()
+
+    ends(collecting)
+    assert pools.loops == {}
 
 
 class Left(str):

@@ -338,7 +338,8 @@ class Pools:
         self._dialect = dialect
         self.threads = ThreadPool(servers, size, dialect)
         self.loops: dict[asyncio.AbstractEventLoop, LoopPool] = {}
-        self.lock = threading.Lock()
+        # Reentrant: a collection that happens to run meanwhile may end what was left under way, which asks once more.
+        self.lock = threading.RLock()
 
     def execute(self, deadline: float, errand: Errand) -> Any:
         """Raises `TierError` at the deadline (`time.monotonic()`) at the latest."""
