@@ -199,10 +199,16 @@ def _at_exit() -> None:
 atexit.register(_at_exit)
 
 
+_listed_in = 0
+"""The process in whose list of what is left to do this stands."""
+
+
 def _end_with_its_job() -> None:
     """A forked child of multiprocessing ends without a word to atexit, and asks its own list of what is left to do."""
+    global _listed_in
     processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
+    if processes is not None and processes.parent_process() is not None and _listed_in != os.getpid():
+        _listed_in = os.getpid()
         finalize = importlib.import_module("multiprocessing.util").Finalize
         finalize(None, _at_exit, exitpriority=0)
 
