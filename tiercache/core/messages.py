@@ -151,6 +151,10 @@ class StoredResponse(msgspec.Struct, array_like=True, frozen=True, kw_only=True)
     """No directive of the app forbids to use it stale (RFC 9111 §4.2.4)."""
     body: bytes = b""
 
+    def with_fields(self, fields: Fields) -> StoredResponse:
+        """The same with other fields."""
+        return msgspec.structs.replace(self, fields=fields)
+
     def stale_from(self, moment: float) -> StoredResponse:
         """The same, but no longer fresh than until then."""
         return msgspec.structs.replace(self, fresh_until=min(self.fresh_until, moment))

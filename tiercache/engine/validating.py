@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiercache.core import decisions
+from tiercache.core.conditional import freshen
+from tiercache.core.edge_headers import Edge
 from tiercache.core.entries import Entry
 from tiercache.core.keys import variant_key
 from tiercache.core.messages import Fields, StoredResponse
@@ -28,14 +30,25 @@ def validated(exchange: Exchange, stale: Entry, fields: Fields) -> None:
         # The 304 is about something else, or what it confirms has been purged meanwhile.
         exchange.again, exchange.stale = True, None
         return
-    detail = "validated"
+    cookies = [pair for pair in fields if pair[0] in (b"set-cookie", b"set-cookie2")]
     if isinstance(outcome, str):
         _discard(exchange, stale)
-        exchange.substitute = Answer(stale, detail, forward_status="304")
+        freshened = freshen(stale.response.fields, fields, targets=exchange.engine.targets)
+        mine = _for_one(exchange, stale.response, (*freshened, *cookies))
+        exchange.substitute = Answer(mine, "validated", forward_status="304")
         exchange.refuse(outcome)
         return
     entry = exchange.admit(outcome)
-    exchange.substitute = Answer(entry, detail, forward_status="304", stored=True)
+    if cookies:
+        entry = _for_one(exchange, outcome, (*outcome.fields, *cookies))
+    exchange.substitute = Answer(entry, "validated", forward_status="304", stored=True)
+
+
+def _for_one(exchange: Exchange, response: StoredResponse, fields: Fields) -> Entry:
+    """What is not for others, as the app says it: an entry that is kept nowhere, and nothing of ours for L0."""
+    edge = Edge(fields, None, None, None, frozenset())
+    offset = exchange.engine.server_time.low
+    return Entry(response.with_fields(fields), edge, offset=offset, isolated_ttl=0.0, mark=-1, began=0.0)
 
 
 def head(exchange: Exchange, status: int, fields: Fields) -> None:
