@@ -143,10 +143,13 @@ class Server:
         self._began = self._ended = 0
         end = clock() + int((seconds or PATIENCE) * 1e9)
         begun = now = clock()
-        while now < end and not self._ended:
+        ended = 0
+        # Once more than until it has attached, which can happen between two answers.
+        while now < end and not ended:
             if pause:
                 time.sleep(pause)
                 now = clock()
+            ended = self._ended
             call()
             then, now = now, clock()
             taken.append((then, now - then))
