@@ -116,6 +116,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def rows(engine: Engine) -> dict[int, str]:
     with engine.begin() as connection:
+        if engine.name == "sqlite":
+            # The connection comes from the pool, and may be one that a writer has made impatient.
+            connection.execute(text("PRAGMA busy_timeout = 10000"))
         return {row.id: row.name for row in connection.execute(text("SELECT id, name FROM name"))}
 
 
