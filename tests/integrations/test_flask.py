@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -591,14 +592,33 @@ def test_a_purge_that_redis_cannot_confirm_holds_here_and_raises() -> None:
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_decorator_that_stands_above_the_path_is_refused() -> None:
+def test_a_decorator_that_stands_above_the_path_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     cache = FlaskTierCache(app := application())
-    with pytest.raises(ConfigError, match="below the decorator with the path"):
+    with caplog.at_level(logging.WARNING, "tiercache"):
+
+        @app.get("/below")
+        @cache.cached(ttl="1m")
+        def below() -> str:
+            return "below"
+
+        assert caplog.text == ""
 
         @cache.cached(ttl="1m")
         @app.get("/above")
         def above() -> str:
             return "above"
+
+    assert "above has been registered already" in caplog.text
+    assert is_hit(twice(app, "/below")[1])
+    assert not is_hit(twice(app, "/above")[1])
+
+
+def test_events_may_be_given_by_a_generator() -> None:
+    extension = FlaskTierCache()
+    extension.on("changed", tags=(f"{kind}:{{id}}" for kind in ("a", "b")))
+    for name in ("one", "two"):
+        extension.init_app(app := application(name))
+        assert app.extensions["tiercache"].emit("changed", id=1).members == ("t:a:1", "t:b:1")
 
 
 @pytest.mark.parametrize("first", [TierCache(), "shop", object()])

@@ -22,7 +22,8 @@ LOGGERS: Final = MappingProxyType(
         LEDGER: "invalidations: syncs, the bus, purges that are not confirmed",
         DATABASE: "changes in databases that cannot be told or read",
         WRITES: "write-behind: the queue, the workers, writes that the database does not take",
-        CONFIG: "what a configuration says without effect, at level INFO when an app is wrapped",
+        CONFIG: "what a configuration says without effect, at level INFO when an app is wrapped; and, as a warning, a "
+        "`cached` that stands above the decorator with the path, and is never asked",
         EXPLAIN: "a block for each request, with `debug=True` or `TIERCACHE_DEBUG=1`, at level DEBUG",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Unpack, cast
 from weakref import WeakSet
@@ -20,6 +21,7 @@ from tiercache.errors import ConfigError
 from tiercache.integrations.keys import read_keys
 
 PREFIX = "TIERCACHE_"
+_log = logging.getLogger("tiercache.config")
 
 
 class AppExtension:
@@ -36,7 +38,7 @@ class AppExtension:
         self._caches: WeakSet[TierCache] = WeakSet() if cache is None else WeakSet([cache])
         self._apps: WeakSet[Any] = WeakSet()
         self._rules = RouteTable()
-        self._events: list[tuple[str, EventSettings]] = []
+        self._events: list[EventRule] = []
         if app is not None:
             self.init_app(app)
 
@@ -60,8 +62,8 @@ class AppExtension:
             cache = TierCache(settings.pop("url", None), **cast("CacheSettings", settings))
             for route in self._rules:
                 cache.routes.add(route)
-            for event, what in self._events:
-                cache.on(event, **what)
+            for event in self._events:
+                cache.events.add(checked(cache.routes, event))
         elif settings:
             key = PREFIX + next(iter(settings)).upper()
             raise ConfigError(
@@ -117,14 +119,18 @@ class AppExtension:
         """Declare a policy beside a view: `TierCache.cached`. Stands below `@app.route`, next to the function.
 
         Raises:
-            ConfigError: a setting that cannot work here; or it stands above the decorator that registers the view,
-                where nobody would ever ask it.
+            ConfigError: a setting that cannot work here.
         """
         declared = declares_from(bare, settings)
 
         def decorate(view: View) -> View:
             if any(view in app.view_functions.values() for app in self._apps):
-                raise ConfigError("cached", redacted(view), "the view itself: put it below the decorator with the path")
+                # No error: it may be meant to stand under another path as well, and to be cached there alone.
+                _log.warning(
+                    "cached: %s has been registered already, as it was: what the path calls is not cached. Put `cached` "
+                    "below the decorator with the path",
+                    getattr(view, "__qualname__", view),
+                )
             return declared(view)
 
         return decorate
@@ -154,10 +160,10 @@ class AppExtension:
         if self._given is not None:
             self._given.on(event, **settings)
             return
-        checked(self._rules, EventRule.of(event, cast("dict[str, Any]", settings)))
-        self._events.append((event, settings))
+        rule = checked(self._rules, EventRule.of(event, cast("dict[str, Any]", settings)))
+        self._events.append(rule)
         for cache in self._caches:
-            cache.on(event, **settings)
+            cache.events.add(rule)
 
     def emit(self, event: str, /, **arguments: object) -> PurgeReceipt:
         """Purge what `on` says of an event, after the commit: `TierCache.emit`.
