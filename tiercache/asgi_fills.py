@@ -53,6 +53,11 @@ _REFRESHED = (
 """What a refresh takes over from the scope of the request that caused it: nothing that says who asked."""
 
 
+def _gone() -> OSError:
+    """What an app hears when it goes on sending to nobody, as ASGI has it: a stream of events has no end."""
+    return ConnectionError("the client has left")
+
+
 async def send_reply(reply: Reply, send: Send) -> None:
     """Send a whole response."""
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
@@ -204,7 +209,7 @@ class ASGIFills:
         self._detach(asyncio.get_running_loop().create_task(self._fill_alone(exchange, dict(scope))), exchange)
 
     async def _fill_alone(self, exchange: Exchange, scope: Scope) -> None:
-        asked = False
+        asked = left = False
         over = asyncio.Event()
         exchange.when_over = over.set
 
@@ -218,10 +223,17 @@ class ASGIFills:
             return {"type": "http.disconnect"}
 
         async def discard(message: Message) -> None:
-            pass
+            nonlocal left
+            if exchange.dropped and message.get("more_body", False):
+                left = True
+                raise _gone()
 
         with behind(exchange):
-            await self.fill(exchange, scope, receive, discard)
+            try:
+                await self.fill(exchange, scope, receive, discard)
+            except Exception:
+                if not left:
+                    raise
 
     def _detach(
         self, task: asyncio.Task[None], exchange: Exchange, ended: Callable[[], None] = lambda: None
@@ -282,6 +294,8 @@ class _Client:
     async def send(self, message: Message) -> None:
         """For the app. Waits only when the client lags behind by more than a stored body may have."""
         if self._gone:
+            if self._exchange.dropped and not self._exchange.wanted() and message.get("more_body", False):
+                raise _gone()
             return
         # A copy: some apps use one message, or one buffer, again and again, and this one is sent later.
         message = {**message}

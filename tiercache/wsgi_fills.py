@@ -315,7 +315,9 @@ def _fill_alone(exchange: Exchange, app: WSGIApp, environ: Environ, ended: Calla
             body = Fill(exchange, app).run(environ, lambda status, headers, exc_info=None: _nowhere)
             try:
                 for _ in body:
-                    pass
+                    if exchange.dropped:
+                        # As if its client had left: a stream of events has no end.
+                        break
             finally:
                 close(body)
     except Exception as error:

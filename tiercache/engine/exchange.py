@@ -117,6 +117,11 @@ class Exchange(Passage[Entry]):
         """Bytes that the body of the response being recorded is to have, where its head says so."""
         return None if self.take is None or self.take.verdict is None else self.take.verdict.content_length
 
+    @property
+    def dropped(self) -> bool:
+        """Whether what the app still sends is of no use to the store, nor to anybody who waits."""
+        return self.take is not None and self.take.dropped
+
     def has_all(self) -> bool:
         """Whether every byte of a body of known length has been recorded, though the app has not said that it ends."""
         return self.recording and self.take is not None and self.take.size == self.announced

@@ -23,7 +23,19 @@ from tiercache.engine.fill import Fill
 class Recording:
     """The copy of one response, made while it passes."""
 
-    __slots__ = ("_body", "_engine", "_generated", "_head", "_request", "fill", "limit", "policy", "size", "verdict")
+    __slots__ = (
+        "_body",
+        "_engine",
+        "_generated",
+        "_head",
+        "_request",
+        "dropped",
+        "fill",
+        "limit",
+        "policy",
+        "size",
+        "verdict",
+    )
 
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
@@ -41,6 +53,8 @@ class Recording:
         self._generated = 0.0
         self._body: list[bytes] = []
         self.size = 0
+        self.dropped = False
+        """Nothing of it will be stored."""
 
     def start(self, status: int, reason: bytes, fields: Fields) -> decisions.Verdict:
         """The head has come: whether this will be stored."""
@@ -85,6 +99,7 @@ class Recording:
     def drop(self) -> None:
         """Let go of the copy."""
         self._body = []
+        self.dropped = True
 
     def finish(self) -> StoredResponse | str:
         """The body has ended as it should: the response to store, or the reason why there is none."""
