@@ -189,12 +189,13 @@ class Store(Generic[K, V]):
         *,
         keeps: bool = False,
         shares: bool = True,
+        write: Any = None,
         ttl: Duration | None = None,
         tags: Iterable[str] = (),
     ) -> Flow[BaseException | None]:
         made = self._asked(subject, key, self._source)
         made.choose(None if ttl is None else parse_duration(f"{self._rule.named}: ttl", ttl), self._named(tags))
-        return writing.change(made, call, value, keeps=keeps, shares=shares)
+        return writing.change(made, call, value, keeps=keeps, shares=shares, write=write)
 
     def _named(self, tags: Iterable[str]) -> tuple[str, ...]:
         named = (tags,) if isinstance(tags, str) else tuple(tags)

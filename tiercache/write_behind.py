@@ -21,10 +21,12 @@ from tiercache.data import ReadThrough
 from tiercache.data_store import K, V, Wiring, raised
 from tiercache.engine import flows, writing
 from tiercache.engine.capabilities import lacking
+from tiercache.engine.convoys import Convoy
 from tiercache.engine.effects import Flow, adrive, drive
 from tiercache.engine.engine import Engine
+from tiercache.engine.enqueueing import Enqueue, EnqueueMany, EnqueueSum
 from tiercache.engine.queue_terms import QueueTerms
-from tiercache.engine.queueing import Drain, Enqueue, EnqueueMany, EnqueueSum, Queue
+from tiercache.engine.queueing import Drain, Queue
 from tiercache.engine.sources import Source
 from tiercache.engine.writers import Worker
 from tiercache.errors import ConfigError, DataError, PurgeUnconfirmed, TierError
@@ -120,6 +122,7 @@ class WriteBehind(ReadThrough[K, V]):
         super().__init__(wiring, source)
         self._queue = queue = Queue(wiring.engine, self._rule, terms)
         self._drain = Drain(queue, write)
+        self._convoy = Convoy(queue)
         self._base_load, self._base_aload = source.load, source.aload
         # Redis may have taken a write that it did not acknowledge.
         self._rule.uncertain = (*self._rule.uncertain, TierError)
@@ -141,15 +144,14 @@ class WriteBehind(ReadThrough[K, V]):
         """
         self._off_loop("set")
         more: dict[str, Any] = {"ttl": ttl, "tags": tags}
-        # Not to L2: other processes find it in the queue.
         call = Enqueue(self._queue, self._queue.name(key), self._body(value))
-        raised(drive(self._change(key, self._key(key), value, call, keeps=True, shares=False, **more)))
+        raised(drive(self._writing(key, call, value, keeps=True, **more)))
 
     async def aset(self, key: K, value: V, *, ttl: Duration | None = None, tags: Iterable[str] = ()) -> None:
         """`set` for async code."""
         more: dict[str, Any] = {"ttl": ttl, "tags": tags}
         call = Enqueue(self._queue, self._queue.name(key), self._body(value))
-        raised(await adrive(self._change(key, self._key(key), value, call, keeps=True, shares=False, **more)))
+        raised(await adrive(self._writing(key, call, value, keeps=True, **more)))
 
     def set_many(self, values: Mapping[K, V]) -> None:
         """Queue many values: one round trip for each partition that has some, and one purge for each 1,000. Far cheaper
@@ -184,12 +186,11 @@ class WriteBehind(ReadThrough[K, V]):
     def delete(self, key: K) -> None:
         """Queue the removal of a key. Errors are as for `set`."""
         self._off_loop("delete")
-        raised(drive(self._change(key, self._key(key), None, Enqueue(self._queue, self._queue.name(key), REMOVAL))))
+        raised(drive(self._writing(key, Enqueue(self._queue, self._queue.name(key), REMOVAL))))
 
     async def adelete(self, key: K) -> None:
         """`delete` for async code."""
-        call = Enqueue(self._queue, self._queue.name(key), REMOVAL)
-        raised(await adrive(self._change(key, self._key(key), None, call)))
+        raised(await adrive(self._writing(key, Enqueue(self._queue, self._queue.name(key), REMOVAL))))
 
     def add(self, key: K, number: int = 1) -> int:
         """Add to a whole number, and queue what it comes to: to what is queued, or else to what the database has
@@ -202,14 +203,20 @@ class WriteBehind(ReadThrough[K, V]):
         """
         self._off_loop("add")
         call = self._sum(key, number)
-        raised(drive(self._change(key, self._key(key), None, call)))
+        raised(drive(self._writing(key, call)))
         return call.total
 
     async def aadd(self, key: K, number: int = 1) -> int:
         """`add` for async code and an async loader."""
         call = self._sum(key, number)
-        raised(await adrive(self._change(key, self._key(key), None, call)))
+        raised(await adrive(self._writing(key, call)))
         return call.total
+
+    def _writing(
+        self, key: K, call: Enqueue | EnqueueSum, value: Any = None, **more: Any
+    ) -> Flow[BaseException | None]:
+        # Not to L2: other processes find it in the queue.
+        return self._change(key, self._key(key), value, call, shares=False, write=self._convoy.written, **more)
 
     def _sum(self, key: K, number: int) -> EnqueueSum:
         if type(number) is not int:

@@ -159,7 +159,7 @@ PLANTS = {
         focus=mishaps.writers,
     ),
     "a write that was cut off invalidates nothing": _one(
-        writing, "written", "yield from _doubt(engine, members, error)", "pass", focus=mishaps.writers
+        writing, "written", "yield from doubt(engine, members, error)", "pass", focus=mishaps.writers
     ),
     "a page does not follow its data": _one(Recording, "_tags", "implied += self.fill.followed", "pass"),
     "a value that was purged while it was loaded is kept": Plant(

@@ -10,8 +10,8 @@ import redis
 
 from tests.servers import RedisServer
 from tests.tiers.redis_help import soon
-from tiercache.core.write_queue import Base, Place, Receipt, Sum, Write
-from tiercache.errors import TierRejected
+from tiercache.core.write_queue import Base, Errand, Place, Receipt, Sum, Write
+from tiercache.errors import TierRejected, TierUnavailable
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis_queue_scripts import MOST, RECENT
 
@@ -314,3 +314,43 @@ async def test_from_an_event_loop(redis_server: RedisServer, open_tier: Callable
     assert asked.cleared is not None
     assert (await tier.aadd(PLACE, Sum("x", "n", 1), MANY, Base(2, asked.cleared), soon())).total == 3
     await tier.aclose()
+
+
+async def test_of_several_errands_each_has_an_answer_of_its_own(tier: RedisTier, redis_server: RedisServer) -> None:
+    other, crowded = Place("stock", 4), Place("stock", 5)
+    put(tier, write("text", b"vword"), write("number", b"n1"))
+    assert tier.put(crowded, [write("k", b"n1") for _ in range(5)], MANY, soon())
+    errands = [
+        Errand(PLACE, (write("a", b"n1"), write("b", b"n2"))),
+        Errand(other, (write("a", b"n3"),)),
+        Errand(PLACE, sum=Sum(f"id{next(_ids)}", "text", 1)),
+        Errand(PLACE, sum=Sum(f"id{next(_ids)}", "number", 1)),
+        Errand(other, sum=Sum(f"id{next(_ids)}", "unknown", 1)),
+        Errand(crowded, (write("c", b"n1"), write("d", b"n1"))),
+    ]
+    for flush in (False, True, True):
+        # Sent once more, also to a server that has lost its scripts, they are the same ones.
+        if flush:
+            assert redis_server.ask("SCRIPT", "FLUSH") == "+OK"
+        replies = await tier.asubmit(errands, 5, soon()) if flush else tier.submit(errands, 5, soon())
+        first, second, conflict, added, unknown, full = replies
+        assert [receipt.number for receipt in first] == [3, 4]
+        assert [receipt.number for receipt in second] == [1]
+        assert isinstance(conflict, TierRejected)
+        assert (added.total, added.receipt.number) == (2, 5)
+        assert (unknown.cleared, unknown.receipt) == ("0", None)
+        assert full is None
+    assert [name for name, _ in bodies(tier)] == ["text", "number", "a", "b", "number"]
+
+
+async def test_errands_that_do_not_reach_the_server_say_so_each(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    tier = RedisTier(server.url, "shop")
+    try:
+        errands = [Errand(Place("stock", n), (write("a", b"n1"),)) for n in range(3)]
+        assert None not in tier.submit(errands, MANY, soon())
+        server.kill()
+        for replies in (tier.submit(errands, MANY, soon()), await tier.asubmit(errands, MANY, soon())):
+            assert [type(reply) for reply in replies] == [TierUnavailable] * 3
+    finally:
+        tier.close()

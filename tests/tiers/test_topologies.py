@@ -14,6 +14,7 @@ import pytest
 from tests.tiers.redis_help import NOTHING, in_child, shortly, soon
 from tests.tiers.values_contract import KEYS, ValuesContract
 from tiercache.core.records import Stamp, SyncRequest
+from tiercache.core.write_queue import Errand, Place, Sum, Write
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.redis import RedisTier
 
@@ -46,6 +47,18 @@ class TestContract(ValuesContract):
     def test_a_ledger_that_has_lost_its_end_is_begun_anew(self, tier: RedisTier) -> None:
         (message,) = tier.purge(["h:a"], False, soon())
         assert tier.sync(SyncRequest(message.epoch, 9, 0.0), "p", soon()).epoch != message.epoch
+
+    async def test_writes_for_several_partitions_at_once(self, tier: RedisTier) -> None:
+        places = [Place("stock", partition) for partition in range(20)]
+        errands = [Errand(place, (Write(f"id{place.partition}", "k", b"n1"),)) for place in places]
+        # The first time nothing is known of a Cluster, nor have its nodes the script.
+        for replies in (tier.submit(errands, 10, soon()), await tier.asubmit(errands, 10, soon())):
+            assert [[receipt.number for receipt in receipts] for receipts in replies] == [[1]] * 20
+        sums = [Errand(place, sum=Sum(f"sum{place.partition}", "k", place.partition)) for place in places]
+        assert [added.total for added in tier.submit(sums, 10, soon())] == [n + 1 for n in range(20)]
+        again = [errand._replace(sum=Sum(f"other{n}", "k", 100)) for n, errand in enumerate(sums)]
+        assert [added.total for added in await tier.asubmit(again, 10, soon())] == [n + 101 for n in range(20)]
+        assert [len(tier.jobs(place, 10, soon())) for place in places] == [3] * 20
 
     async def test_the_bus(self, tier: RedisTier, topology_url: str, open_tier: Callable[..., RedisTier]) -> None:
         subscription = tier.listen(soon())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tiercache.core.write_queue import Job, Place, Receipt, Write
+from tiercache.core.write_queue import Errand, Job, Place, Receipt, Write
 from tiercache.engine import queueing, writers
 from tiercache.errors import TierError
 from tiercache.tiers import redis
@@ -48,7 +48,16 @@ def _early_word() -> None:
         threading.Thread(target=later, daemon=True).start()
         return [Receipt("", 0)] * len(writes)
 
+    def submitting(self: Any, errands: Sequence[Errand], limit: int, deadline: float) -> list[Any]:
+        return [
+            self.add(one.place, one.sum, limit, None, deadline)
+            if one.sum is not None
+            else putting(self, one.place, one.writes, limit, deadline)
+            for one in errands
+        ]
+
     redis.RedisTier.put = putting  # type: ignore[method-assign]
+    redis.RedisTier.submit = submitting  # type: ignore[method-assign]
 
 
 class _Early:

@@ -1,4 +1,5 @@
-"""One writer: `python -m tests.writes.writer NUMBER FILE`. It writes rising values to keys of its own until it dies.
+"""One writer: `python -m tests.writes.writer NUMBER FILE`. It writes rising values to keys of its own until it dies, in
+several threads with keys of their own: what they write at once goes to Redis together.
 
 Each line of the file says what was tried (`?`) before it was, and what was acknowledged (`!`) after it was, and when; a
 line that was cut off by the end of the process does not count. It goes on from there when it is started again.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -21,8 +23,9 @@ from sqlalchemy.exc import DBAPIError
 
 from tiercache import PurgeUnconfirmed, TierCache, TierCacheError
 
-KEYS = 400
-"""Of one writer."""
+THREADS = 4
+KEYS = 100
+"""Of one thread."""
 READS = 0.1
 """For each write. A read costs a connection to the database."""
 
@@ -44,31 +47,40 @@ def main() -> None:
     tried: defaultdict[str, int] = defaultdict(int)
     for _, key, value, _ in lines_of(path):
         tried[key] = max(tried[key], value)
-    confirmed: dict[str, int] = {}
     # Acknowledged, and known in the ledger: whoever asks from now on sees it, or something newer.
     mirror = stock_of(TierCache(os.environ["WRITES_REDIS"], namespace="writes"), consistency="strong")
-    rng = random.Random(number * 1_000_003 + sum(tried.values()))
+    seed = number * 1_000_003 + sum(tried.values())
     with path.open("ab", buffering=0) as file:
         if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
             file.write(b"\n")
-        while True:
-            key = f"w{number}-{rng.randrange(KEYS)}"
-            tried[key] += 1
-            file.write(f"? {key} {tried[key]} {time.time():.6f}\n".encode())
-            try:
-                stock.set(key, tried[key])
-                confirmed[key] = tried[key]
-            except PurgeUnconfirmed:
-                pass  # the write is queued all the same
-            except TierCacheError:
-                time.sleep(0.05)
-                continue
-            file.write(f"! {key} {tried[key]} {time.time():.6f}\n".encode())
-            if confirmed and rng.random() < READS:
-                key = rng.choice([key, rng.choice(list(confirmed))])
-                wrong = misread(mirror, key, confirmed.get(key, 0), tried[key])
-                if wrong is not None:
-                    file.write(f"x {key} {wrong} {time.time():.6f}\n".encode())
+
+        def go_on(thread: int) -> None:
+            rng = random.Random(seed * THREADS + thread)
+            confirmed: dict[str, int] = {}
+            while True:
+                key = f"w{number}-{thread}-{rng.randrange(KEYS)}"
+                tried[key] += 1
+                file.write(f"? {key} {tried[key]} {time.time():.6f}\n".encode())
+                try:
+                    stock.set(key, tried[key])
+                    confirmed[key] = tried[key]
+                except PurgeUnconfirmed:
+                    pass  # the write is queued all the same
+                except TierCacheError:
+                    time.sleep(0.05)
+                    continue
+                file.write(f"! {key} {tried[key]} {time.time():.6f}\n".encode())
+                if confirmed and rng.random() < READS:
+                    key = rng.choice([key, rng.choice(list(confirmed))])
+                    wrong = misread(mirror, key, confirmed.get(key, 0), tried[key])
+                    if wrong is not None:
+                        file.write(f"x {key} {wrong} {time.time():.6f}\n".encode())
+
+        threads = [threading.Thread(target=go_on, args=(thread,), daemon=True) for thread in range(THREADS)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
 
 
 def misread(store: Any, key: str, least: int, most: int) -> int | None:

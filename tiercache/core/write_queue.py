@@ -44,6 +44,14 @@ class Sum(NamedTuple):
     number: int
 
 
+class Errand(NamedTuple):
+    """What one partition is asked for beside others: to put writes, all or none, or to add a number."""
+
+    place: Place
+    writes: tuple[Write, ...] = ()
+    sum: Sum | None = None
+
+
 class Pending(NamedTuple):
     """What is newest under a key, as long as the database does not have it."""
 

@@ -12,6 +12,7 @@ from tiercache.core.write_queue import (
     Added,
     Base,
     Durability,
+    Errand,
     Job,
     Letter,
     Pending,
@@ -149,6 +150,10 @@ class WriteQueue(Protocol):
     def add(self, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added: ...
 
     async def aadd(self, place: Place, write: Sum, limit: int, base: Base | None, deadline: float) -> Added: ...
+
+    def submit(self, errands: Sequence[Errand], limit: int, deadline: float) -> list[Any]: ...
+
+    async def asubmit(self, errands: Sequence[Errand], limit: int, deadline: float) -> list[Any]: ...
 
     def pending(self, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]: ...
 

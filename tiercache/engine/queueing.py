@@ -1,31 +1,27 @@
 """Write-behind: what a writer puts into the queue, what readers find there, and what workers make of it.
 
-To the flows of data this is a database: `Enqueue` is the write, and a load looks into the queue before it asks the
-database that lags behind. So invalidation, order and staleness are those of write-through.
+To the flows of data this is a database: what `enqueueing` has is the write, and a load looks into the queue before it
+asks the database that lags behind. So invalidation, order and staleness are those of write-through.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiercache.core.queued_values import key_from, name_of, partition_of, unqueued
 from tiercache.core.stores import StoreRule
 from tiercache.core.write_batch import QueuedWrite, WriteBatch
-from tiercache.core.write_queue import Base, Job, Pending, Place, Sum, Write
+from tiercache.core.write_queue import Job, Pending, Place
 from tiercache.engine.capabilities import queue_of
 from tiercache.engine.engine import Engine
 from tiercache.engine.fill import current_fill
 from tiercache.engine.locks import ForkableLock
 from tiercache.engine.ports import WriteQueue
-from tiercache.engine.queue_terms import QueueTerms, objection, pauses, whole_number
+from tiercache.engine.queue_terms import QueueTerms, objection
 from tiercache.errors import CodecError, ConfigError, TierError, TierUnavailable
-
-TOGETHER = 500
-"""Most writes of one script: it keeps the server from everything else."""
 
 
 class Queue:
@@ -243,108 +239,6 @@ def _keep_nowhere(reason: str) -> None:
     fill = current_fill()
     if fill is not None:
         fill.refusal = fill.refusal or reason
-
-
-class EnqueueMany:
-    """Put writes into the queue; to the flow of a change, the write to the database."""
-
-    __slots__ = ("_queue", "_together", "begun")
-
-    def __init__(self, queue: Queue, bodies: Mapping[str, bytes]) -> None:
-        self._queue = queue
-        places: dict[Place, list[Write]] = {}
-        for name, body in bodies.items():
-            places.setdefault(queue.place(name), []).append(Write(secrets.token_hex(8), name, body))
-        self._together = [
-            (place, writes[first : first + TOGETHER])
-            for place, writes in places.items()
-            for first in range(0, len(writes), TOGETHER)
-        ]
-        self.begun = False
-        """Whether some of them may have been taken."""
-
-    def run(self) -> None:
-        queue = self._queue
-        if not queue.examined:
-            queue.examine()
-        for place, writes in self._together:
-            for pause in pauses(queue.rule.named, queue.terms):
-                if self._put(queue.queue.put(place, writes, queue.terms.most, queue.deadline())):
-                    break
-                time.sleep(pause)
-
-    async def arun(self) -> None:
-        queue = self._queue
-        if not queue.examined:
-            await asyncio.to_thread(queue.examine)
-        for place, writes in self._together:
-            for pause in pauses(queue.rule.named, queue.terms):
-                if self._put(await queue.queue.aput(place, writes, queue.terms.most, queue.deadline())):
-                    break
-                await asyncio.sleep(pause)
-
-    def _put(self, receipts: object) -> bool:
-        if receipts is None:
-            return False
-        self.begun = True
-        return True
-
-
-class Enqueue(EnqueueMany):
-    """The same for a single one."""
-
-    __slots__ = ()
-
-    def __init__(self, queue: Queue, name: str, body: bytes) -> None:
-        super().__init__(queue, {name: body})
-
-
-class EnqueueSum:
-    """Add to the number under a key: to what is pending, or else to what the database has."""
-
-    __slots__ = ("_aload", "_load", "_name", "_number", "_queue", "_subject", "total")
-
-    def __init__(self, queue: Queue, subject: Any, name: str, number: int, load: Any, aload: Any) -> None:
-        self._queue, self._subject, self._name, self._number = queue, subject, name, number
-        self._load, self._aload = load, aload
-        self.total = 0
-        """What it has come to."""
-
-    def run(self) -> None:
-        queue = self._queue
-        if not queue.examined:
-            queue.examine()
-        write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
-        for pause in pauses(queue.rule.named, queue.terms):
-            added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
-            while added.cleared is not None:
-                base = Base(self._told(), added.cleared)
-                added = queue.queue.add(place, write, queue.terms.most, base, queue.deadline())
-            if not added.full:
-                self.total = self._told() if added.total is None else added.total
-                return
-            time.sleep(pause)
-
-    async def arun(self) -> None:
-        queue = self._queue
-        if not queue.examined:
-            await asyncio.to_thread(queue.examine)
-        write, place, base = Sum(secrets.token_hex(8), self._name, self._number), queue.place(self._name), None
-        for pause in pauses(queue.rule.named, queue.terms):
-            added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
-            while added.cleared is not None:
-                base = Base(await self._atold(), added.cleared)
-                added = await queue.queue.aadd(place, write, queue.terms.most, base, queue.deadline())
-            if not added.full:
-                self.total = await self._atold() if added.total is None else added.total
-                return
-            await asyncio.sleep(pause)
-
-    def _told(self) -> int:
-        return whole_number(self._queue.rule.named, self._load(self._subject))
-
-    async def _atold(self) -> int:
-        return whole_number(self._queue.rule.named, await self._aload(self._subject))
 
 
 class Drain:

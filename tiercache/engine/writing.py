@@ -60,7 +60,7 @@ def written(
             yield call
         except BaseException as error:
             if not isinstance(error, Exception) or uncertain(error):
-                yield from _doubt(engine, members, error)
+                yield from doubt(engine, members, error)
             if isinstance(error, Exception):
                 return [], error
             raise
@@ -73,10 +73,16 @@ def written(
 
 
 def change(
-    loading: Loading, call: Effect | None, value: Any = None, *, keeps: bool, shares: bool = True
+    loading: Loading,
+    call: Effect | None,
+    value: Any = None,
+    *,
+    keeps: bool,
+    shares: bool = True,
+    write: Callable[..., Flow[Written]] | None = None,
 ) -> Flow[BaseException | None]:
     """Write to the database, purge the key, and with `keeps` store the value if it is known to be the last one; in L2
-    too, if it `shares` it. An error comes back, as from `written`.
+    too, if it `shares` it. An error comes back, as from `written`, in place of which stands `write` if it is given.
     """
     engine, request = loading.engine, loading.request
     rule = request.route
@@ -84,13 +90,20 @@ def change(
         yield from flows.catch_up(engine, time.monotonic() + engine.settings.l2_budget)
     noted = loading.begin().stamp
     members = rule.changed_by(request.subject, request.key)
-    messages, problem = yield from written(engine, members, call, lambda error: isinstance(error, rule.uncertain))
+
+    def uncertain(error: Exception) -> bool:
+        return isinstance(error, rule.uncertain)
+
+    if write is None:
+        messages, problem = yield from written(engine, members, call, uncertain)
+    else:
+        messages, problem = yield from write(call, members, uncertain)
     if problem is None or isinstance(problem, PurgeUnconfirmed):
         loading.source.counts.writes += 1
     if problem is not None or not keeps or not engine.enabled:
         return problem
     try:
-        if _last(loading, value, messages[-1], noted, members):
+        if messages and _last(loading, value, messages[-1], noted, members):
             loading.fill.stamp = Stamp(messages[-1].epoch, messages[-1].number)
             loading.made(value)
             if not shares:
@@ -116,7 +129,7 @@ def _patience(engine: Engine) -> float:
     return time.monotonic() + engine.settings.purge_timeout
 
 
-def _doubt(engine: Engine, members: Sequence[str], error: BaseException) -> Flow[None]:
+def doubt(engine: Engine, members: Sequence[str], error: BaseException) -> Flow[None]:
     """Nobody knows whether the database has been written: what is stored may be out of date."""
     if isinstance(error, GeneratorExit):
         engine.ledger.bar(members, False, engine.clock())

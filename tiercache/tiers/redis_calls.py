@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import NoScriptError
@@ -27,11 +28,17 @@ class Driver(Protocol):
 
 def run(script: str, keys: Sequence[str], *args: bytes | str | int) -> Commands[Any]:
     """Run a script: by its name, and by its text where the server does not have it."""
-    text = script.encode()
+    text, name = _named(script)
     try:
-        # Redis names scripts by their SHA-1; nothing secret hangs on it.
-        return (yield ("EVALSHA", hashlib.sha1(text, usedforsecurity=False).hexdigest(), len(keys), *keys, *args))
+        return (yield ("EVALSHA", name, len(keys), *keys, *args))
     except TierRejected as error:
         if not isinstance(error.__cause__, NoScriptError):
             raise
     return (yield ("EVAL", text, len(keys), *keys, *args))
+
+
+@lru_cache(maxsize=64)
+def _named(script: str) -> tuple[bytes, str]:
+    text = script.encode()
+    # Redis names scripts by their SHA-1; nothing secret hangs on it.
+    return text, hashlib.sha1(text, usedforsecurity=False).hexdigest()

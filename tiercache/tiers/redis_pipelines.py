@@ -9,17 +9,19 @@ further permission.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hiredis import pack_command
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
+    from tiercache.tiers.redis_calls import Command
     from tiercache.tiers.redis_connections import AsyncConnection, BoundedConnection
     from tiercache.tiers.redis_topology import Topology
 
 T = TypeVar("T")
 
+REFUSED: Final[Any] = object()
 LONGEST = 128
 """Reads in one pipeline at most. The server keeps its replies in memory for as long as it is being written to."""
 
@@ -36,10 +38,10 @@ class Pipeline:
     def run(self, connection: BoundedConnection, deadline: float) -> None:
         """Raises what redis-py raises where the connection is of no more use."""
         wire: Any = connection
-        keys = self.begin()
+        commands = self.begin()
         connection.moment.at = deadline
-        wire.send_packed_command(_packed(keys), check_health=False)
-        for position in range(len(keys)):
+        wire.send_packed_command(_packed(commands), check_health=False)
+        for position in range(len(commands)):
             try:
                 self.answer(position, wire.read_response())
             except ResponseError:
@@ -47,22 +49,22 @@ class Pipeline:
 
     async def arun(self, connection: AsyncConnection) -> None:
         """`run` for the running event loop."""
-        keys = self.begin()
-        await connection.send_packed_command(_packed(keys), check_health=False)
-        for position in range(len(keys)):
+        commands = self.begin()
+        await connection.send_packed_command(_packed(commands), check_health=False)
+        for position in range(len(commands)):
             try:
                 self.answer(position, await connection.read_response())
             except ResponseError:
                 self.refuse(position)
 
-    def begin(self) -> Sequence[str]:
-        """The keys to ask for."""
+    def begin(self) -> Sequence[Command]:
+        """What is to be sent."""
         self.refused = []
         self._asked = [key for key in self.keys if key not in self.values]
-        return self._asked
+        return reads_of(self._asked)
 
     def answer(self, position: int, value: bytes | None) -> None:
-        """What has come for one of those keys."""
+        """What has come for one of those."""
         self.values[self._asked[position]] = value
 
     def refuse(self, position: int) -> None:
@@ -70,9 +72,32 @@ class Pipeline:
         self.refused.append(self._asked[position])
 
 
-def _packed(keys: Iterable[str]) -> list[bytes]:
+class Several(Pipeline):
+    """Commands that have nothing to do with each other, on their way to the server that has the keys of all."""
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self._commands = commands
+        self.replies: list[Any] = []
+        """What has come for each; REFUSED where it was an error."""
+
+    def begin(self) -> Sequence[Command]:
+        self.replies = [REFUSED] * len(self._commands)
+        return self._commands
+
+    def answer(self, position: int, value: Any) -> None:
+        self.replies[position] = value
+
+    def refuse(self, position: int) -> None:
+        """What that means, a flow that leads this one command to its server will find out."""
+
+
+def reads_of(keys: Iterable[str]) -> list[Command]:
+    """The commands that ask for these keys."""
+    return [("GET", key) for key in keys]
+
+
+def _packed(commands: Iterable[Any]) -> list[bytes]:
     # redis-py leaves this to hiredis for threads; what it does itself for event loops takes as long as the reading.
-    commands: Iterable[Any] = [("GET", key) for key in keys]
     return [b"".join([pack_command(command) for command in commands])]
 
 

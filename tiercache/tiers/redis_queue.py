@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tiercache.core.write_queue import (
     Added,
     Base,
     Durability,
+    Errand,
     Job,
     Letter,
     Pending,
@@ -18,11 +19,19 @@ from tiercache.core.write_queue import (
     Sum,
     Write,
 )
+from tiercache.errors import TierError
 from tiercache.tiers import redis_queue_scripts as scripts
-from tiercache.tiers.redis_calls import Commands
-from tiercache.tiers.redis_calls import Driver as _Tier
+from tiercache.tiers.redis_calls import Commands, Driver
+from tiercache.tiers.redis_pipelines import REFUSED, Several, by_server
+from tiercache.tiers.redis_wire import Wire
 
 T = TypeVar("T")
+
+
+class _Tier(Driver, Protocol):
+    """What `QueueCommands` asks of the tier that it belongs to."""
+
+    _wire: Wire
 
 
 class QueueCommands:
@@ -53,6 +62,43 @@ class QueueCommands:
         """`add` for the running event loop."""
         keys = scripts.keys_of(self.namespace, place)
         return await self._adrive(deadline, scripts.add(keys, write, limit, base), keys[0])
+
+    def submit(self: _Tier, errands: Sequence[Errand], limit: int, deadline: float) -> list[Any]:
+        """Several at once, in one round trip to each server that has some of them: for each what `put` says, or `add`
+        without a base, or the `TierError` that it would raise."""
+        keys = [scripts.keys_of(self.namespace, errand.place) for errand in errands]
+        replies: list[Any] = [REFUSED] * len(errands)
+        for group in _by_server(self, keys):
+            flows, pipeline = _begun(errands, keys, group, limit)
+            try:
+                self._wire.walk(deadline, keys[group[0]][0], pipeline)
+            except TierError as error:
+                flows, pipeline.replies = [], [error] * len(group)
+            _ended(replies, group, flows, pipeline.replies)
+        for index in _left(replies):
+            try:
+                replies[index] = self._drive(deadline, _flow(errands[index], keys[index], limit), keys[index][0])
+            except TierError as error:
+                replies[index] = error
+        return replies
+
+    async def asubmit(self: _Tier, errands: Sequence[Errand], limit: int, deadline: float) -> list[Any]:
+        """`submit` for the running event loop."""
+        keys = [scripts.keys_of(self.namespace, errand.place) for errand in errands]
+        replies: list[Any] = [REFUSED] * len(errands)
+        for group in _by_server(self, keys):
+            flows, pipeline = _begun(errands, keys, group, limit)
+            try:
+                await self._wire.awalk(deadline, keys[group[0]][0], pipeline)
+            except TierError as error:
+                flows, pipeline.replies = [], [error] * len(group)
+            _ended(replies, group, flows, pipeline.replies)
+        for index in _left(replies):
+            try:
+                replies[index] = await self._adrive(deadline, _flow(errands[index], keys[index], limit), keys[index][0])
+            except TierError as error:
+                replies[index] = error
+        return replies
 
     def pending(self: _Tier, place: Place, names: Sequence[str], deadline: float) -> list[Pending | None]:
         """The newest write of each key that the database does not have."""
@@ -133,3 +179,46 @@ class QueueCommands:
 def _at(tier: _Tier, place: Place, deadline: float, flow: Callable[[tuple[str, ...]], Commands[T]]) -> T:
     keys = scripts.keys_of(tier.namespace, place)
     return tier._drive(deadline, flow(keys), keys[0])
+
+
+Keys = Sequence[Sequence[str]]
+
+
+def _by_server(tier: _Tier, keys: Keys) -> list[list[int]]:
+    """Which of them are asked for together. Those that are alone, or whose server is not known, go by themselves."""
+    groups, _ = by_server(tier._wire.topology, range(len(keys)), lambda index: keys[index][0])
+    return [group for group in groups if len(group) > 1]
+
+
+def _begun(
+    errands: Sequence[Errand], keys: Keys, group: Sequence[int], limit: int
+) -> tuple[list[Commands[Any]], Several]:
+    """Flows, and what they ask for first."""
+    flows = [_flow(errands[index], keys[index], limit) for index in group]
+    return flows, Several([next(flow) for flow in flows])
+
+
+def _flow(errand: Errand, keys: Sequence[str], limit: int) -> Commands[Any]:
+    if errand.sum is not None:
+        return scripts.add(keys, errand.sum, limit, None)
+    return scripts.put(keys, errand.writes, limit)
+
+
+def _ended(replies: list[Any], group: Sequence[int], flows: Sequence[Commands[Any]], found: Sequence[Any]) -> None:
+    """Note what came of each. What the server would not do, for lack of the script for instance, stays REFUSED: it is
+    done once more from the start, by its id."""
+    for position, index in enumerate(group):
+        replies[index] = found[position]
+        if flows and found[position] is not REFUSED:
+            try:
+                flows[position].send(found[position])
+            except StopIteration as end:
+                replies[index] = end.value
+            except TierError as error:
+                replies[index] = error
+            else:
+                replies[index] = REFUSED
+
+
+def _left(replies: Sequence[Any]) -> list[int]:
+    return [index for index, reply in enumerate(replies) if reply is REFUSED]

@@ -14,9 +14,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from tiercache.errors import TierError, TierUnavailable
-from tiercache.tiers.redis_pipelines import LONGEST, Pipeline, by_server
+from tiercache.tiers.redis_pipelines import LONGEST, Pipeline, by_server, reads_of
 
 if TYPE_CHECKING:
+    from tiercache.tiers.redis_calls import Command
     from tiercache.tiers.redis_wire import Wire
 
 PATIENCE = 0.001
@@ -69,10 +70,10 @@ class Batch(Pipeline):
     def open(self) -> list[Read]:
         return [read for read in self.reads if not read.future.done()]
 
-    def begin(self) -> Sequence[str]:
+    def begin(self) -> Sequence[Command]:
         self.alone = []
         self._asked_for = self.open
-        return [read.key for read in self._asked_for]
+        return reads_of([read.key for read in self._asked_for])
 
     def answer(self, position: int, value: bytes | None) -> None:
         future = self._asked_for[position].future
