@@ -16,8 +16,8 @@ from tiercache.core.keys import canonical
 from tiercache.core.policy import Policy
 from tiercache.core.records import is_of_key
 from tiercache.core.stores import SETTINGS, StoreRule, plain_key, text_of
-from tiercache.core.values import MsgspecCodec
-from tiercache.errors import ConfigError
+from tiercache.core.values import MsgspecCodec, StoredValue
+from tiercache.errors import CodecError, ConfigError
 
 
 class Size(enum.Enum):
@@ -157,3 +157,36 @@ def test_what_is_about_http_is_refused(setting: str) -> None:
 def test_a_store_needs_a_name(name: Any) -> None:
     with pytest.raises(ConfigError, match="store"):
         rule(name)
+
+
+class Bomb:
+    """Unpacks whatever it is told, however long that is."""
+
+    above = 10
+    asked: list[int]
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def pack(self, data: bytes) -> bytes:
+        return data[:1]
+
+    def unpack(self, data: bytes, size: int) -> bytes:
+        self.asked.append(size)
+        return data * size
+
+
+def test_what_is_longer_than_a_value_may_be_is_not_even_unpacked() -> None:
+    bomb = Bomb()
+    rule = StoreRule("things", {"ttl": 60}, codec=MsgspecCodec(Any), packer=bomb)
+    stored = StoredValue(
+        key=b"k", epoch="E", number=3, tags=(), created=1.0, fresh_until=2.0, keep_until=3.0, cost=0.0, body=b"x",
+        packed=101,
+    )  # fmt: skip
+    with pytest.raises(CodecError, match="101 in truth"):
+        rule.unpacked(stored, 100)
+    assert bomb.asked == []
+    assert rule.unpacked(stored, 101) == b"x" * 101
+    plain = StoreRule("things", {"ttl": 60}, codec=MsgspecCodec(Any))
+    with pytest.raises(CodecError):
+        plain.unpacked(stored, 1_000)

@@ -37,6 +37,10 @@ def by_request(request: Request) -> str:
     return "page"
 
 
+def by_both(request: Request, item: int) -> str:
+    return "page"
+
+
 def by_rest(**values: Any) -> str:
     return "page"
 
@@ -47,6 +51,9 @@ def by_rest(**values: Any) -> str:
         (by_name, (7,), {}),
         (by_name, (), {"item": 7}),
         (by_request, (Request(item=7),), {}),
+        # What the framework has made of the text in the path counts.
+        (by_both, (Request(item="007"), 7), {}),
+        (by_both, (), {"item": 7, "request": Request(item="007")}),
         (by_rest, (), {"item": 7}),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from tests.asgi_client import GUARD, scope_for
 from tests.clock import Hands
 from tests.parity.conftest import World
-from tests.parity.faces import Origin, Reply
+from tests.parity.faces import Asked, Origin, Reply
 from tests.test_wsgi import Body, body_of, environ_for, serve
 from tiercache import TierCache
 
@@ -170,3 +170,23 @@ def test_an_error_page_does_not_follow_the_stale_body(world: World) -> None:
     hands.turn(11)
     response = face.get("/p/1")
     assert (response.status, response.body) == (200, b"fine")
+
+
+def test_what_a_refresh_gets_for_a_field_that_it_did_not_send_is_not_given_to_one_who_does(world: World) -> None:
+    """The app has begun to vary by a field of clients, which a request of the cache's own does not carry."""
+
+    def answer(asked: Asked) -> Reply:
+        colour = asked.fields.get("x-colour", "none")
+        varies = [("Vary", "X-Colour")] if origin.calls > 1 else []
+        return Reply(colour.encode(), (*TEXT, *varies))
+
+    origin = Origin(answer)
+    face, hands = world.turnable(origin, rules=RULES)
+    red, green = [("X-Colour", "red")], [("X-Colour", "green")]
+    assert face.get("/p/1", red).body == b"red"
+    hands.turn(11)
+    assert face.get("/p/1", green).body == b"red"
+    eventually(lambda: face.cache.stats()["refused"].get("vary") == 1)
+    assert "x-colour" not in origin.asked[1].fields
+    hands.turn(3_600)
+    assert [face.get("/p/1", who).body for who in (green, red, green)] == [b"green", b"red", b"green"]

@@ -127,8 +127,8 @@ class AppExtension:
             if any(view in app.view_functions.values() for app in self._apps):
                 # No error: it may be meant to stand under another path as well, and to be cached there alone.
                 _log.warning(
-                    "cached: %s has been registered already, as it was: what the path calls is not cached. Put `cached` "
-                    "below the decorator with the path",
+                    "cached: %s has been registered already, as it was: what the path calls is not cached. "
+                    "Put `cached` below the decorator with the path",
                     getattr(view, "__qualname__", view),
                 )
             return declared(view)
