@@ -21,6 +21,7 @@ from tests.tiers.redis_help import Held, in_child, shortly, soon
 from tests.tiers.values_contract import KEYS, ValuesContract
 from tiercache.errors import ConfigError, TierError, TierRejected, TierTooLarge, TierUnavailable
 from tiercache.tiers.memcached import MOST, MemcachedValues
+from tiercache.tiers.memcached_connections import Ask
 from tiercache.tiers.memcached_urls import parse_url
 from tools.memcached_server import MemcachedServer, available
 
@@ -186,6 +187,61 @@ class TestValues:
             tier.set(key, key.encode(), 60_000, soon())
         expected = [key.encode() if key in asked[::7] else None for key in asked]
         assert tier.get_many(asked, soon()) == await tier.aget_many(asked, soon()) == expected
+
+
+class TestReadsTogether:
+    """Of one event loop; how they stand in line is tried with Redis, by the same code."""
+
+    async def test_those_that_are_under_way_at_once_are_one_request(
+        self, tier: MemcachedValues, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for key in KEYS:
+            await tier.aset(key, key.encode(), 60_000, soon())
+        asked: list[int] = []
+        aexecute = tier._pools.aexecute
+
+        async def counting(deadline: float, ask: Ask) -> object:
+            asked.append(len(ask.errand.keys))  # type: ignore[union-attr]
+            return await aexecute(deadline, ask)
+
+        monkeypatch.setattr(tier._pools, "aexecute", counting)
+        wanted = [*KEYS, *KEYS, "nothing"]
+        found = await asyncio.gather(*[tier.aget(key, soon()) for key in wanted])
+        assert found == [*[key.encode() for key in KEYS] * 2, None]
+        # The first by itself, and one or two for each server that has some of the others.
+        assert len(asked) <= 1 + 2 * len(tier._addresses)
+        assert sum(asked) < len(wanted), "what several ask for is fetched once"
+
+    async def test_one_server_that_is_gone_fails_those_of_its_own(
+        self, servers: list[MemcachedServer], open_values: Callable[..., MemcachedValues]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        tier = open_values(f"memcached://127.0.0.1:{servers[0].port},127.0.0.1:{port}")
+        home = f"127.0.0.1:{servers[0].port}"
+        keys = [f"k{number}" for number in range(40)]
+        mine = [key for key in keys if tier.home(tier._name(key)) == home]
+        for key in mine:
+            await tier.aset(key, b"x", 60_000, soon())
+        found = await asyncio.gather(*[tier.aget(key, soon()) for key in keys], return_exceptions=True)
+        for key, value in zip(keys, found, strict=True):
+            assert value == b"x" if key in mine else isinstance(value, TierUnavailable)
+        assert 0 < len(mine) < 40
+
+    async def test_each_has_its_own_deadline(
+        self, servers: list[MemcachedServer], open_values: Callable[..., MemcachedValues]
+    ) -> None:
+        with Proxy(servers[0].port) as proxy:
+            tier = open_values(f"memcached://127.0.0.1:{proxy.port}")
+            for key in KEYS:
+                await tier.aset(key, b"x", 60_000, soon())
+            proxy.on_reply = held = Held()
+            patient = [asyncio.create_task(tier.aget(key, soon())) for key in KEYS]
+            with pytest.raises(TierUnavailable, match="did not answer in time"):
+                await tier.aget(KEYS[0], shortly())
+            proxy.on_reply = lambda data: data
+            held.release.set()
+            assert await asyncio.gather(*patient) == [b"x"] * len(KEYS)
 
 
 class TestSeveralServers:

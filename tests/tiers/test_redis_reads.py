@@ -17,8 +17,8 @@ from redis.crc import key_slot
 from tests.servers import Proxy, RedisServer
 from tests.tiers.redis_help import Held, in_child, shortly, soon
 from tiercache.errors import TierRejected, TierUnavailable
+from tiercache.tiers.reads import BYTES, LARGE
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis_reads import BYTES, LARGE
 from tools.redis_topologies import ClusterSetup
 
 KEYS = [f"k{i}" for i in range(32)]
@@ -327,7 +327,7 @@ class TestTrouble:
 
             assert asyncio.run(read())[1] == b"x"
             # The loops that have ended are not kept.
-            assert len(tier._wire._reads) == 1
+            assert len(tier._wire._reads._by_loop) == 1
 
     def test_loops_of_many_threads(self, server: RedisServer, open_tier: Callable[..., RedisTier]) -> None:
         tier = open_tier(server.url)

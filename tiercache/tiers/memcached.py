@@ -21,6 +21,7 @@ from tiercache.errors import TierError, TierUnavailable
 from tiercache.tiers.memcached_connections import FOREIGN, Ask, Delete, Dialect, Errand, Get, Set, Version
 from tiercache.tiers.memcached_urls import Address, parse_url
 from tiercache.tiers.pools import Pools
+from tiercache.tiers.reads import Batch, LoopReads
 from tiercache.tiers.sockets import Resolver, close_inherited
 
 MOST = 100
@@ -65,6 +66,7 @@ class MemcachedValues:
 
     def _begin(self) -> None:
         self._pools = Pools(_Servers(), self._pool_size, Dialect(Resolver()))
+        self._reads = LoopReads(self, f"Memcached at {self.where}")
 
     # Values. `key` is what the caller calls the entry; the namespace is put before it.
 
@@ -76,9 +78,7 @@ class MemcachedValues:
 
     async def aget(self, key: str, deadline: float) -> bytes | None:
         """`get` for the running event loop."""
-        name = self._name(key)
-        found: dict[str, bytes] = await self._pools.aexecute(deadline, self._ask(name, Get((name,))))
-        return found.get(name)
+        return await self._reads.here().get(self._name(key), deadline)
 
     def get_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
         """The values in the order of the keys, by one round trip to each server that has some; None where there is
@@ -93,10 +93,8 @@ class MemcachedValues:
     async def aget_many(self, keys: Sequence[str], deadline: float) -> list[bytes | None]:
         """`get_many` for the running event loop."""
         names = [self._name(key) for key in keys]
-        found: dict[str, bytes] = {}
-        for ask in self._asks(names):
-            found |= await self._pools.aexecute(deadline, ask)
-        return [found.get(name) for name in names]
+        found = await self._reads.here().get_many(names, deadline)
+        return [found[name] for name in names]
 
     def set(self, key: str, value: bytes, ttl_ms: int, deadline: float) -> None:
         """Keep the value for `ttl_ms` milliseconds, in whole seconds upwards. Raises `TierTooLarge` for one that is
@@ -118,6 +116,30 @@ class MemcachedValues:
         """`delete` for the running event loop."""
         name = self._name(key)
         await self._pools.aexecute(deadline, self._ask(name, Delete(name)))
+
+    # Reads of tasks, which are put together.
+
+    @property
+    def topology(self) -> MemcachedValues:
+        return self
+
+    def home(self, key: str) -> str:
+        """The server that has a name."""
+        return self._place(key).where
+
+    async def awalk(self, deadline: float, key: str, command: Any) -> Any:
+        """Fetch one value, or those of a batch, which all lie on one server."""
+        found: dict[str, bytes] = {}
+        if not isinstance(command, Batch):
+            found = await self._pools.aexecute(deadline, self._ask(key, Get((key,))))
+            return found.get(key)
+        commands: Any = command.begin()
+        names = [name for _, name in commands]
+        for ask in self._asks(names):
+            found |= await self._pools.aexecute(deadline, ask)
+        for position, name in enumerate(names):
+            command.answer(position, found.get(name))
+        return None
 
     def _name(self, key: str) -> str:
         name = self._prefix + key

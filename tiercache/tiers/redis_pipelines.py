@@ -9,7 +9,7 @@ further permission.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from hiredis import pack_command
 from redis.exceptions import ResponseError
@@ -101,8 +101,15 @@ def _packed(commands: Iterable[Any]) -> list[bytes]:
     return [b"".join([pack_command(command) for command in commands])]
 
 
+class Homes(Protocol):
+    """Where keys lie."""
+
+    def home(self, key: str) -> str | None:
+        """The server that has the key, as far as is known."""
+
+
 def by_server(
-    topology: Topology, reads: Iterable[T], key: Callable[[T], str], most: int = LONGEST
+    topology: Homes, reads: Iterable[T], key: Callable[[T], str], most: int = LONGEST
 ) -> tuple[list[list[T]], list[T]]:
     """The reads in groups of one server and so many at most, and those of which the server is not known."""
     unknown: list[T] = []

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from tiercache.errors import TierError
 from tiercache.tiers.pools import Pools
+from tiercache.tiers.reads import LoopReads, Reads
 from tiercache.tiers.redis_cluster import ClusterTopology
 from tiercache.tiers.redis_connections import (
     Address,
@@ -23,7 +24,6 @@ from tiercache.tiers.redis_connections import (
 from tiercache.tiers.redis_credentials import CredentialProvider, Login
 from tiercache.tiers.redis_errors import FOREIGN, spoils_connection, translate
 from tiercache.tiers.redis_pipelines import Pipeline
-from tiercache.tiers.redis_reads import Reads
 from tiercache.tiers.redis_sentinel import SentinelTopology
 from tiercache.tiers.redis_topology import Ask, Command, Rest, Standalone, Topology
 from tiercache.tiers.redis_urls import Target
@@ -62,8 +62,7 @@ class Wire(Pools):
         self.resolver = Resolver()
         self.topology = _topology(target, credentials)
         super().__init__(self.topology, pool_size, _Redis(self.resolver))
-        self._where = target.where
-        self._reads: dict[asyncio.AbstractEventLoop, Reads] = {}
+        self._reads = LoopReads(self, f"Redis at {target.where}")
 
     def walk(
         self,
@@ -118,15 +117,7 @@ class Wire(Pools):
 
     def reads(self) -> Reads:
         """Those of the running event loop."""
-        loop = asyncio.get_running_loop()
-        return self._reads.get(loop) or self._new_reads(loop)
-
-    def _new_reads(self, loop: asyncio.AbstractEventLoop) -> Reads:
-        with self.lock:
-            for other in [other for other in self._reads if other.is_closed()]:
-                del self._reads[other]
-            reads = self._reads[loop] = Reads(self, self._where)
-        return reads
+        return self._reads.here()
 
 
 def _share(deadline: float, ask: Ask) -> float:

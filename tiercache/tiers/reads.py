@@ -1,4 +1,5 @@
-"""The reads of one event loop, put together: the layers of redis-py cost more than Redis, and a batch pays them once.
+"""The reads of one event loop, put together: the layers of a client cost more than its server, and a batch pays them
+once.
 
 Reads of one turn of the loop go out together, and those that come while a batch is under way go with the next one. Each
 keeps its own deadline; who leaves early, for that or because it is cancelled, neither ends nor delays the others.
@@ -7,18 +8,19 @@ keeps its own deadline; who leaves early, for that or because it is cancelled, n
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiercache.errors import TierError, TierUnavailable
 from tiercache.tiers.redis_pipelines import LONGEST, Pipeline, by_server, reads_of
 
 if TYPE_CHECKING:
     from tiercache.tiers.redis_calls import Command
-    from tiercache.tiers.redis_wire import Wire
+    from tiercache.tiers.redis_pipelines import Homes
 
 PATIENCE = 0.001
 """Seconds that a read waits for the batches before it at most. Then it goes on another connection: theirs may be busy
@@ -33,6 +35,16 @@ _RISE, _FALL = 1 / 4, 1 / 8
 """How far one more value moves what is taken for usual: small batches only cost time, and large ones that of others."""
 
 _key = attrgetter("key")
+
+
+class Wire(Protocol):
+    """How a read gets to its server."""
+
+    @property
+    def topology(self) -> Homes: ...
+
+    async def awalk(self, deadline: float, key: str, command: Any) -> Any:
+        """Carry out `("GET", key)`, and bring the value; or a `Batch`, which is told of each value."""
 
 
 class Read:
@@ -103,7 +115,7 @@ class Batch(Pipeline):
         now = monotonic()
         for read in self.open:
             if read.deadline <= now:
-                read.fail(TierUnavailable(f"Redis at {self._owner.where} did not answer in time"))
+                read.fail(TierUnavailable(f"{self._owner.where} did not answer in time"))
         left = self.open
         if left:
             self._timer = loop.call_later(min(read.deadline for read in left) - now, self._expire, loop)
@@ -204,7 +216,7 @@ class Reads:
         for read in batch.reads:
             if read.batch is batch and not read.future.done():
                 reason = "" if why is None else f": {why!r}"
-                error = TierUnavailable(f"the reading from Redis at {self.where} was broken off{reason}")
+                error = TierUnavailable(f"the reading from {self.where} was broken off{reason}")
                 error.__cause__ = why
                 read.fail(error)
         if self._next.reads and self._next.task is None:
@@ -246,3 +258,24 @@ class Reads:
         else:
             if not read.future.done():
                 read.future.set_result(value)
+
+
+class LoopReads:
+    """Those of each event loop; `where` is the server or servers, for messages."""
+
+    def __init__(self, wire: Wire, where: str) -> None:
+        self._wire, self._where = wire, where
+        self._by_loop: dict[asyncio.AbstractEventLoop, Reads] = {}
+        self._lock = threading.Lock()
+
+    def here(self) -> Reads:
+        """Those of the running event loop."""
+        loop = asyncio.get_running_loop()
+        return self._by_loop.get(loop) or self._begun(loop)
+
+    def _begun(self, loop: asyncio.AbstractEventLoop) -> Reads:
+        with self._lock:
+            for other in [other for other in self._by_loop if other.is_closed()]:
+                del self._by_loop[other]
+            reads = self._by_loop[loop] = Reads(self._wire, self._where)
+        return reads
