@@ -62,6 +62,14 @@ def test_tags_are_filled_from_what_the_view_is_given(view: Any, args: Any, kwarg
     assert (fill.declared, fill.tags, fill.refusal) == (POLICY, {"product:7", "catalog"}, None)
 
 
+def test_a_view_that_calls_another_one_is_what_its_own_decorator_says() -> None:
+    lasting = Policy.declared(ttl="1h", stale_if_error="1d", tags=["part"])
+    brief = Policy.declared(ttl="5s", tags=["whole"])
+    fill = during_a_fill(declares(brief)(lambda: declares(lasting)(lambda: "part")() + "whole"))
+    assert fill.declared is brief
+    assert fill.tags == {"part", "whole"}
+
+
 def test_the_view_itself_is_as_it_was() -> None:
     declared = declares(POLICY)(by_name)
     assert declared(7, q="x") == "7x"

@@ -103,7 +103,8 @@ def _declare(
         # Without its tags it could not be invalidated.
         fill.refusal = f"no value for the tags {', '.join(policy.tags)}"
         return
-    fill.declared = policy
+    # A view that calls another one is what its own decorator says, made of what the other one is tagged with.
+    fill.declared = fill.declared or policy
     fill.tags.update(tags)
 
 
