@@ -304,3 +304,20 @@ def test_davison_2019_hop_by_hop_abuse(pair: Pair) -> None:
     fill, read = pair(Origin(redirecting), trust_forwarded=["X-Forwarded-Proto"])
     assert fill.get("/p/1").status == 301
     assert read.get("/p/1", [("X-Forwarded-Proto", "https")]).body == b"page"
+
+
+@pytest.mark.parametrize("first", [None, "https://evil.example", "https://a.example"])
+def test_fetch_an_answer_to_one_origin_is_not_for_another_one(pair: Pair, first: str | None) -> None:
+    """Whoever comes first, and although the app says no `Vary`: what follows is in tests/parity/test_origins.py."""
+    allowed = ("https://a.example", "https://b.example")
+
+    def answer(asked: Asked) -> Reply:
+        origin = asked.fields.get("origin")
+        said = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+        return Reply(headers=[TEXT, *said] if origin in allowed else [TEXT])  # type: ignore[list-item]
+
+    fill, read = pair(Origin(answer))
+    fill.get("/p/1", [] if first is None else [("Origin", first)])
+    for origin in ("https://b.example", "https://evil.example", "null", "https://a.example"):
+        told = read.get("/p/1", [("Origin", origin)]).header("access-control-allow-origin")
+        assert told == (origin if origin in allowed else None)
