@@ -15,7 +15,9 @@ from tiercache import PurgeUnconfirmed, QueueFull, TierCache, TierRejected, Tier
 from tiercache.core.queued_values import name_of
 from tiercache.core.write_queue import Errand
 from tiercache.engine import convoys, session
-from tiercache.engine.flights import Flights
+from tiercache.engine.effects import drive
+from tiercache.engine.enqueueing import Enqueue
+from tiercache.engine.flights import RELEASED, Flight, Flights
 from tiercache.tiers.redis import RedisTier
 from tiercache.write_behind import WriteBehind
 
@@ -325,6 +327,52 @@ async def test_a_task_that_is_cancelled_while_it_carries_loses_nothing(
     # Nobody knows whether the one of the carrier came to Redis.
     assert any(road.store._rule.changed_by(0, road.store._key(0))[0] in members for members in road.purges)
     assert not road.store._convoy._line.busy
+
+
+def turn_of(road: Road, key: str) -> convoys._Turn:
+    queue = road.store._queue
+    members = road.store._rule.changed_by(key, road.store._key(key))
+    turn = convoys._Turn(Enqueue(queue, name_of(key), b"n1"), members)
+    turn.flight = Flight(road.cache._engine.flights, turn)
+    return turn
+
+
+def test_who_has_gone_before_it_is_sent_is_not_carried(road: Road) -> None:
+    gone, there = turn_of(road, "gone"), turn_of(road, "there")
+    gone.left = True
+    drive(road.store._convoy._carry([gone, there]))
+    assert (gone.written, there.written is not None) == (None, True)
+    assert road.queued("there") == b"n1"
+    assert road.store._queue._pending(road.store._queue.place(name_of("gone")), [name_of("gone")]) == [None]
+    assert road.purges == [list(there.members)]
+
+
+def test_one_who_has_gone_does_not_hold_up_those_behind(road: Road) -> None:
+    line = road.store._convoy._line
+    gone, there, first = turn_of(road, "gone"), turn_of(road, "there"), turn_of(road, "first")
+    gone.left = line.busy = True
+    line.waiting = {gone: None, there: None}
+    road.store._convoy._pass_on(line, first)
+    assert (there.flight.outcome, there.carries, line.busy) == (RELEASED, [], False)
+
+
+def test_the_first_one_holds_nobody_up_while_it_waits_for_the_database(road: Road) -> None:
+    asked, told = threading.Event(), threading.Event()
+
+    def slow(key: Any) -> int:
+        asked.set()
+        assert told.wait(20)
+        return 5
+
+    road.gate.set()
+    road.store._base_load = slow
+    first = in_thread(lambda: road.store.add("slow", 1))
+    assert asked.wait(20)
+    assert not road.store._convoy._line.busy
+    road.store.set("k", 1)
+    told.set()
+    assert first() == 6
+    assert road.groups == []
 
 
 def test_who_has_waited_for_long_goes_alone(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:

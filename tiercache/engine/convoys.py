@@ -1,8 +1,8 @@
 """Writes of a write-behind store that are under way at once: they go into the queue together, and purge together.
 
 The first one goes at once, and by itself. Those that come meanwhile stand in line; when it has ended, the first of them
-carries all of them: one round trip to each server of the queue, and one purge. Whoever has waited for too long, and
-whatever cannot be settled at once (a full queue, a sum that the database has to be asked for), goes by itself.
+carries all of them: one round trip to each server of the queue, and one purge. Whoever has waited for too long goes by
+itself, and so does what cannot be settled at once: a full queue, a sum that the database has to be asked for.
 
 A write may be sent twice, since it is known by its id. So nobody depends on the one who carries: where that one is cut
 off, each of the others goes by itself, as if it had never been in line.
@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 from tiercache.core.records import BATCH, Message
@@ -59,13 +58,16 @@ class _Submit:
 class _Turn:
     """One write in line."""
 
-    __slots__ = ("call", "carries", "flight", "members", "messages", "written")
+    __slots__ = ("call", "carries", "flight", "left", "members", "messages", "written")
 
-    def __init__(self, call: Enqueue | EnqueueSum, members: Sequence[str], flights: Flights) -> None:
+    flight: Flight
+    """Ends when it is this one's turn to carry, or when it has been carried. Who does not wait has none."""
+
+    def __init__(self, call: Enqueue | EnqueueSum, members: Sequence[str]) -> None:
         self.call, self.members = call, members
-        self.flight = Flight(flights, self)
-        """Ends when it is this one's turn to carry, or when it has been carried."""
         self.carries: list[_Turn] = []
+        self.left = False
+        """Whether whoever wrote has gone."""
         self.written: Written | None = None
         """What came of it; None: it has to go by itself."""
         self.messages: list[Message] = []
@@ -98,26 +100,43 @@ class Convoy:
         another write of its key has gone with it that may be the last one."""
         if not self._queue.examined or len(members) > BATCH // 2:
             return (yield from writing.written(self._engine, members, call, uncertain))
-        line, turn = self._line_of(), _Turn(call, members, self._engine.flights)
+        line, turn = self._line_of(), _Turn(call, members)
         with line.lock:
             first, line.busy = not line.busy, True
             if not first:
+                turn.flight = Flight(line.flights, turn)
                 line.waiting[turn] = None
+        if first:
+            return (yield from self._alone(line, turn, uncertain))
         try:
-            if not first:
-                yield from self._wait(line, turn)
+            yield from self._wait(line, turn)
             if turn.carries:
                 yield from self._carry(turn.carries)
             elif turn.written is not None:
                 session.note(self._engine, turn.messages)
-            if turn.written is None:
-                return (yield from writing.written(self._engine, members, call, uncertain))
-            return turn.written
         finally:
             with line.lock:
+                turn.left = True
                 line.waiting.pop(turn, None)
-            if first or turn.carries:
+            if turn.carries:
                 self._pass_on(line, turn)
+        if turn.written is None:
+            return (yield from writing.written(self._engine, members, call, uncertain))
+        return turn.written
+
+    def _alone(self, line: _Line, turn: _Turn, uncertain: Uncertain) -> Flow[Written]:
+        """The first one, which holds nobody up for longer than it takes Redis to answer."""
+
+        def pass_on() -> None:
+            if not turn.left:
+                turn.left = True
+                self._pass_on(line, turn)
+
+        turn.call.before_a_pause = pass_on
+        try:
+            return (yield from writing.written(self._engine, turn.members, turn.call, uncertain))
+        finally:
+            pass_on()
 
     def _line_of(self) -> _Line:
         line = self._line
@@ -143,23 +162,29 @@ class Convoy:
         for turn in ended.carries:
             turn.flight.finish(RELEASED)
         with line.lock:
+            if not line.waiting:
+                line.busy = False
+                return
             room = BATCH
             following: list[_Turn] = []
-            for turn in islice(line.waiting, LONGEST):
+            for turn in list(line.waiting)[:LONGEST]:
                 room -= len(turn.members)
                 if room < 0:
                     break
-                following.append(turn)
-            for turn in following:
                 del line.waiting[turn]
+                following.append(turn)
             line.busy = bool(following)
             if following:
                 following[0].carries = following
         if following:
             following[0].flight.finish(RETRY)
+            if following[0].left:  # a collection has ended it just now
+                self._pass_on(line, following[0])
 
     def _carry(self, turns: Sequence[_Turn]) -> Flow[None]:
         queue, engine = self._queue, self._engine
+        # Who has gone may have written something else by now, which must not come first.
+        turns = [turn for turn in turns if not turn.left]
         errands = _errands(turns)
         try:
             replies = yield _Submit(queue, [errand for errand, _ in errands])

@@ -186,6 +186,8 @@ Keys = Sequence[Sequence[str]]
 
 def _by_server(tier: _Tier, keys: Keys) -> list[list[int]]:
     """Which of them are asked for together. Those that are alone, or whose server is not known, go by themselves."""
+    if len(keys) == 1:
+        return []
     groups, _ = by_server(tier._wire.topology, range(len(keys)), lambda index: keys[index][0])
     return [group for group in groups if len(group) > 1]
 
