@@ -5,10 +5,23 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
-from typing import Any, get_args, get_origin
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
 
 from tiercache.core.stores import StoreRule
 from tiercache.errors import ConfigError
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Load = Callable[[K], V]
+ALoad = Callable[[K], Awaitable[V]]
+LoadMany = Callable[[Sequence[K]], Mapping[K, V]]
+ALoadMany = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
+Write = Callable[[K, V], object]
+AWrite = Callable[[K, V], Awaitable[object]]
+Remove = Callable[[K], object]
+ARemove = Callable[[K], Awaitable[object]]
 
 
 def is_async(function: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from tiercache.core.policy import parse_duration
@@ -23,7 +23,7 @@ from tiercache.engine.lifecycle import Lifecycle
 from tiercache.engine.sources import Source
 from tiercache.engine.writers import Worker
 from tiercache.errors import ConfigError
-from tiercache.loaders import is_async, pair, returned
+from tiercache.loaders import ALoad, ALoadMany, ARemove, AWrite, Load, LoadMany, Remove, Write, is_async, pair, returned
 from tiercache.memoize import Arguments, Memo, Memoized, MemoRule, memoized
 from tiercache.write_behind import Awaited, QueueSettings, WriteBehind, queue_terms, worker_for
 
@@ -73,8 +73,8 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], Awaitable[V]],
-        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load: ALoad[K, V],
+        load_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> ReadThrough[K, V]: ...
@@ -84,10 +84,10 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], V],
-        aload: Callable[[K], Awaitable[V]] | None = None,
-        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
-        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load: Load[K, V],
+        aload: ALoad[K, V] | None = None,
+        load_many: LoadMany[K, V] | None = None,
+        aload_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> ReadThrough[K, V]: ...
@@ -97,7 +97,7 @@ class Strategies:
         self,
         name: str,
         *,
-        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        load_many: ALoadMany[K, V],
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> ReadThrough[K, V | None]: ...
@@ -107,8 +107,8 @@ class Strategies:
         self,
         name: str,
         *,
-        load_many: Callable[[Sequence[K]], Mapping[K, V]],
-        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load_many: LoadMany[K, V],
+        aload_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> ReadThrough[K, V | None]: ...
@@ -150,10 +150,10 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], Awaitable[V]],
-        write: Callable[[K, V], Awaitable[object]],
-        remove: Callable[[K], Awaitable[object]] | None = None,
-        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load: ALoad[K, V],
+        write: AWrite[K, V],
+        remove: ARemove[K] | None = None,
+        load_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> WriteThrough[K, V]: ...
@@ -163,14 +163,14 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], V],
-        write: Callable[[K, V], object],
-        remove: Callable[[K], object] | None = None,
-        aload: Callable[[K], Awaitable[V]] | None = None,
-        awrite: Callable[[K, V], Awaitable[object]] | None = None,
-        aremove: Callable[[K], Awaitable[object]] | None = None,
-        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
-        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load: Load[K, V],
+        write: Write[K, V],
+        remove: Remove[K] | None = None,
+        aload: ALoad[K, V] | None = None,
+        awrite: AWrite[K, V] | None = None,
+        aremove: ARemove[K] | None = None,
+        load_many: LoadMany[K, V] | None = None,
+        aload_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[StoreSettings],
     ) -> WriteThrough[K, V]: ...
@@ -210,9 +210,9 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], Awaitable[V]],
+        load: ALoad[K, V],
         write: Callable[[WriteBatch[K, V]], object],
-        load_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        load_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[QueueSettings],
     ) -> WriteBehind[K, V]: ...
@@ -222,11 +222,11 @@ class Strategies:
         self,
         name: str,
         *,
-        load: Callable[[K], V],
+        load: Load[K, V],
         write: Callable[[WriteBatch[K, V]], object],
-        aload: Callable[[K], Awaitable[V]] | None = None,
-        load_many: Callable[[Sequence[K]], Mapping[K, V]] | None = None,
-        aload_many: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]] | None = None,
+        aload: ALoad[K, V] | None = None,
+        load_many: LoadMany[K, V] | None = None,
+        aload_many: ALoadMany[K, V] | None = None,
         type: Any = ...,
         **settings: Unpack[QueueSettings],
     ) -> WriteBehind[K, V]: ...
