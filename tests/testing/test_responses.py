@@ -10,6 +10,7 @@ import pytest
 from django.http import HttpResponse
 from flask import Flask
 
+import tests.django_setup  # noqa: F401
 from tiercache.core.decisions import REASONS
 from tiercache.testing import assert_bypass, assert_hit, assert_miss, outcome_of
 from tiercache.testing.responses import _ADVICE
@@ -19,6 +20,7 @@ HIT_L2 = "tiercache; hit; ttl=42; detail=l2"
 STALE = "tiercache; hit; ttl=-3; detail=l1"
 STORED = "tiercache; fwd=miss; stored"
 MADE_ANEW = "tiercache; fwd=stale; stored"
+OF_NO_ORIGIN = "tiercache; fwd=vary-miss; stored"
 REFUSED = "tiercache; fwd=miss; detail=set-cookie"
 COLLAPSED = "tiercache; fwd=miss; collapsed; ttl=42"
 VALIDATED = "tiercache; fwd=stale; fwd-status=304; stored; ttl=600; detail=validated"
@@ -28,8 +30,8 @@ METHOD = "tiercache; fwd=method"
 RANGE = "tiercache; fwd=request; detail=range"
 ONLY = "tiercache; detail=only-if-cached"
 EVERY = (
-    HIT_L1, HIT_L2, STALE, STORED, MADE_ANEW, REFUSED, COLLAPSED, VALIDATED, IN_PLACE_OF_AN_ERROR, COOKIE, METHOD,
-    RANGE, ONLY,
+    HIT_L1, HIT_L2, STALE, STORED, MADE_ANEW, OF_NO_ORIGIN, REFUSED, COLLAPSED, VALIDATED, IN_PLACE_OF_AN_ERROR, COOKIE,
+    METHOD, RANGE, ONLY,
 )  # fmt: skip
 
 
@@ -54,8 +56,8 @@ def holds(assertion: Any, value: str, **asked: Any) -> bool:
         (assert_hit, {"tier": "isolated"}, set()),
         (assert_hit, {"stale": True}, {STALE}),
         (assert_hit, {"stale": False}, {HIT_L1, HIT_L2}),
-        (assert_miss, {}, {STORED, MADE_ANEW, REFUSED, RANGE, VALIDATED}),
-        (assert_miss, {"stored": True}, {STORED, MADE_ANEW, VALIDATED}),
+        (assert_miss, {}, {STORED, MADE_ANEW, OF_NO_ORIGIN, REFUSED, RANGE, VALIDATED}),
+        (assert_miss, {"stored": True}, {STORED, MADE_ANEW, OF_NO_ORIGIN, VALIDATED}),
         (assert_miss, {"stored": False}, {REFUSED, RANGE}),
         (assert_miss, {"reason": "set-cookie"}, {REFUSED}),
         (assert_miss, {"reason": "private"}, set()),

@@ -311,8 +311,8 @@ def _ask_behind(exchange: Passage[E]) -> Flow[Answer[E] | None]:
                 continue
             outcome = yield Wait(flight, began + patience)
             if isinstance(outcome, exchange.kind) and engine.usable(outcome, request):
-                forward = "miss" if stale is None else "stale"
-                return Answer(outcome, "", forward_status=exchange.status_of(outcome), stored=True, forward=forward)
+                status = exchange.status_of(outcome)
+                return Answer(outcome, "", forward_status=status, stored=True, forward=exchange.forward)
             if isinstance(outcome, Failure) and outcome.covers(exchange):
                 return Answer(outcome.stale, "stale-if-error", forward_status="")
             if isinstance(outcome, Failure) and outcome.error is not None:

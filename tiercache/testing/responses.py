@@ -198,7 +198,7 @@ def assert_miss(response: Any, *, reason: str | None = None, stored: bool | None
     elif stored is not None:
         wanted += " that is stored" if stored else " that is not stored"
     outcome = _required(response, wanted)
-    missed = outcome.forward in ("miss", "stale", "request") and not outcome.collapsed
+    missed = outcome.forward in ("miss", "stale", "vary-miss", "request") and not outcome.collapsed
     # Told of a stored response that was served all the same: validated, or in place of an error.
     missed = missed and (outcome.stored or outcome.ttl is None)
     fits = missed and reason in (None, outcome.detail) and stored in (None, outcome.stored)
