@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from tests.asgi_client import GUARD, TEXT, Visit, visit
+from tests.asgi_client import GUARD, TEXT, Visit, scope_for, visit
 from tests.clock import Hands
 from tiercache import TierCache
 from tiercache.core.entries import Entry
@@ -100,6 +102,39 @@ async def test_an_app_that_is_asked_once_more_hears_the_request_once_more(behind
         assert (await Visit(wrapped).done()).body == b"page 3"
     assert calls == 3
     assert (len(cache._engine.flights), cache._engine.limits.behind) == (0, 0)
+
+
+async def test_content_that_an_app_reads_is_not_held_on_to() -> None:
+    """HTTP/2 can bring content that no field has announced, and any amount of it."""
+
+    class Piece(dict[str, Any]):
+        pass
+
+    held: list[weakref.ref[Piece]] = []
+
+    async def receive() -> Any:
+        piece = Piece(type="http.request", body=b"x" * 1_000, more_body=len(held) < 10)
+        held.append(weakref.ref(piece))
+        return piece
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        gc.collect()
+        assert len(held) == 11
+        assert not any(piece() for piece in held)
+        await send(START)
+        await send(END)
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    cache, wrapped = cached(app)
+    await wrapped(scope_for(), receive, send)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert not kept(cache)
 
 
 async def test_what_a_task_says_that_outlives_its_response_is_not_kept_for_ever() -> None:
