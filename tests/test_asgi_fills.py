@@ -311,6 +311,37 @@ async def test_the_write_to_l2_holds_neither_client_nor_followers_up(redis_serve
         await cache.aclose()
 
 
+async def test_the_fleet_does_not_wait_for_what_an_app_does_behind_its_304(redis_server: RedisServer) -> None:
+    caches = [TierCache(redis_server.url, l2_budget="20s", l2_slow="20s", lease_wait="1h") for _ in range(2)]
+    release = asyncio.Event()
+    confirmed = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal confirmed
+        known = b"if-none-match" in dict(scope["headers"])
+        await send({"type": "http.response.start", "status": 304 if known else 200, "headers": [(b"etag", b'"1"')]})
+        await send({"type": "http.response.body", "body": b"" if known else b"page"})
+        confirmed += known
+        if confirmed == 1:
+            await release.wait()
+
+    for cache in caches:
+        cache.route("/p/{id}", ttl="10m", stale_if_error="1h", coalesce="fleet")
+    first, second = (cache.asgi(app) for cache in caches)
+    try:
+        assert (await visit(first)).body == b"page"
+        await caches[0].apurge(urls="/p/1", soft=True)
+        leader = Visit(first)
+        await leader.has(2)
+        assert (await visit(second)).outcome == b"tiercache; hit; detail=l2"
+        assert confirmed == 1
+        release.set()
+        await leader.done()
+    finally:
+        for cache in caches:
+            await cache.aclose()
+
+
 @pytest.mark.parametrize("large", [False, True], ids=["stored", "too large"])
 async def test_the_fleet_does_not_wait_for_what_an_app_does_behind_its_response(
     redis_server: RedisServer, large: bool

@@ -127,6 +127,7 @@ class ASGIFills:
                 if exchange.substitute is not None:
                     answer = self._presenter.answer(exchange.substitute, exchange.request, self._engine.clock())
                     await send_reply(answer, send)
+                    await self._share(exchange)
                 if dropping:
                     return
             elif kind == "http.response.body":
@@ -138,9 +139,8 @@ class ASGIFills:
                 # A file by path, trailers: part of the response that does not pass through here.
                 exchange.refuse("extension")
             await send(message)
-            if ended and (exchange.share is not None or exchange.lease is not None):
-                # Others in the fleet wait for it, and not for what the app does behind its response.
-                await adrive(exchange.close())
+            if ended:
+                await self._share(exchange)
 
         token = enter(fill)
         try:
@@ -155,6 +155,12 @@ class ASGIFills:
                 await send_reply(self._presenter.answer(stale, exchange.request, self._engine.clock()), send)
         finally:
             leave(token)
+
+    @staticmethod
+    async def _share(exchange: Exchange) -> None:
+        """Others in the fleet wait for what has come of it, and not for what the app does behind its response."""
+        if exchange.share is not None or exchange.lease is not None:
+            await adrive(exchange.close())
 
     def _started(self, exchange: Exchange, message: Message) -> Message:
         raw = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]

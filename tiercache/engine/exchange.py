@@ -297,5 +297,5 @@ class Exchange(Passage[Entry]):
 
     def let_go(self) -> Flow[None]:
         """The head says that there is nothing to share: wake those who wait in other processes now, not at the end."""
-        if not self.recording:
+        if not self.recording and self.share is None:
             yield from self.give_back(made=False)
