@@ -150,6 +150,11 @@ class Judge:
         purges = self._purges.get(key, [])
         return purges[bisect_right(purges, began, key=lambda purge: purge.invoked) :]
 
+    def may_be_gone(self, read: Read) -> bool:
+        """Whether a purge can have killed what a process has made: one that was invoked later, or that it may have
+        heard of only then."""
+        return any(purge.confirmed + self._bound > read.began for purge in self._purges.get(read.key, []))
+
     def binding(self, read: Read, purge: Purge) -> tuple[float, float, str]:
         """From when the purge binds who answered, the limit in seconds, and the kind of violation past it."""
         terms = self._terms[read.key[1]]
@@ -180,7 +185,7 @@ def kept_exactly(judge: Judge, before: Iterable[Read], after: Iterable[Read]) ->
     verdicts = []
     for read in after:
         old = then.get((read.worker, read.key))
-        if old is None or judge.newer(read.key, old.began):
+        if old is None or judge.may_be_gone(old):
             continue
         if read.tier not in ("l1", "isolated") or read.began != old.began:
             verdicts.append(Verdict("flushed", f"nobody purged it, and it was not kept: {old} then {read}"))

@@ -191,6 +191,14 @@ def test_and_what_was_purged_or_is_of_another_process_need_not_be() -> None:
     assert kept_exactly(judge, [], gone) == []
 
 
+@pytest.mark.parametrize(("began", "found"), [(10.2, []), (12.9, []), (13.1, ["flushed"])])
+def test_a_purge_may_be_heard_of_after_the_page_was_made_again(began: float, found: list[str]) -> None:
+    """By the stamp such a page is older than the purge, though the app was called after it."""
+    judge = judge_with("k")
+    before = [read("k", 14.0, began=began)]
+    assert [one.kind for one in kept_exactly(judge, before, [read("k", 20.0, began=20.05, tier="app")])] == found
+
+
 def test_a_body_is_what_it_says() -> None:
     body = make_body("/b/1", "-", 3, 1.5)
     assert wrong_with(body, "/b/1", "-", 3) == ""
