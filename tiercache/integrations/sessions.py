@@ -35,8 +35,6 @@ from tiercache.errors import ConfigError
 
 __all__ = ["SessionOptions", "SessionSettings", "Sessions", "Told", "UserSession", "decode", "encode"]
 
-__all__ = ["SessionOptions", "SessionSettings", "Sessions", "Told", "UserSession", "decode", "encode"]
-
 _SHORTEST = 16
 _ACCEPTED = "text of at least 16 characters, or several of which the first signs and all are accepted"
 
